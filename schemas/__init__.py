@@ -1,0 +1,1 @@
+"""What things are: Arrow schemas, validated configuration and specs. No I/O on this floor."""

@@ -1,0 +1,1 @@
+"""Views and regions: one renderer for captioning, training, evaluation and outpainting."""
