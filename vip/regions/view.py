@@ -51,5 +51,8 @@ def fit(image: Image.Image, view: View) -> Image.Image:
     place = {"start": 0.0, "centre": 0.5, "end": 1.0}[view.crop]
     left, top = (image.width - width) * place, (image.height - height) * place
     return image.resize(
-        (view.width, view.height), Image.Resampling.BICUBIC, box=(left, top, left + width, top + height), reducing_gap=3.0
+        (view.width, view.height),
+        Image.Resampling.BICUBIC,
+        box=(left, top, left + width, top + height),
+        reducing_gap=3.0,
     )

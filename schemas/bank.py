@@ -1,0 +1,29 @@
+"""Bank: the finite, seeded (view, region) pairs that each image is captioned, trained and examined with."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.canonical import sha256_hex
+from schemas.region import BrushRegion, CentreRegion, Region, View
+
+
+class Bank(BaseModel):
+    """One view and one or more regions; SFT has one region, GLT several.
+
+    Irregular regions get a seed of their own for each image, so that no two images share a stroke.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    view: View = View(width=64, height=64)
+    regions: tuple[Region, ...] = Field(default=(CentreRegion(),), min_length=1)
+    seed: int = Field(default=0, ge=0)
+
+    def pairs(self, image_sha256: str) -> list[tuple[View, Region]]:
+        """The pairs of one image, always the same for the same bank and image."""
+        return [(self.view, self._of_image(place, region, image_sha256)) for place, region in enumerate(self.regions)]
+
+    def _of_image(self, place: int, region: Region, image_sha256: str) -> Region:
+        if not isinstance(region, BrushRegion):
+            return region
+        seed = int(sha256_hex(f"{self.seed}/{place}/{region.seed}/{image_sha256}".encode())[:12], 16)
+        return region.model_copy(update={"seed": seed})

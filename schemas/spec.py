@@ -1,0 +1,108 @@
+"""Caption spec: everything that decides what a caption says."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.canonical import fingerprint
+
+Strategy = Literal["joint", "split", "imagine"]
+Part = Literal["joint", "centre", "surrounding", "imagine"]
+
+PARTS: dict[str, tuple[Part, ...]] = {
+    "joint": ("joint",),
+    "split": ("centre", "surrounding"),
+    "imagine": ("imagine",),
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelIdentity(_Section):
+    """Who answers.
+
+    Attributes:
+        id: a hub id, ``nano``, or a name of the user's.
+        revision: hub revision, or the SHA-256 over the weights of a local checkpoint; empty until resolved.
+        server: name and version of what serves it, such as ``vllm 0.32.0``.
+        dtype, quantization: as served.
+        declared: True where nobody checked it, as with an endpoint that someone else runs.
+    """
+
+    id: str
+    revision: str = ""
+    server: str = ""
+    dtype: str = ""
+    quantization: str = ""
+    declared: bool = False
+
+
+class Sampling(_Section):
+    """Sampling values sent with every request; the seed of a draw is ``seed + draw``."""
+
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_tokens: int = Field(default=64, ge=1, le=4096)
+    seed: int = Field(default=0, ge=0)
+
+
+class Preprocessing(_Section):
+    """What is done to the pixels before they are sent.
+
+    Attributes:
+        format: how rendered pixels are encoded; PNG is exact.
+        quality: JPEG quality, ignored for PNG.
+        blank: grey level (0..255) laid over the part that a request must not see.
+        original_bytes: send the original bytes where view and part allow it, so that nothing is decoded.
+    """
+
+    format: Literal["png", "jpeg"] = "png"
+    quality: int = Field(default=92, ge=1, le=100)
+    blank: int = Field(default=128, ge=0, le=255)
+    original_bytes: bool = True
+
+
+class Budget(_Section):
+    """Upper bounds in tokens of the target model's own tokenizer, special tokens included (77 is CLIP's limit)."""
+
+    centre: int = Field(default=77, ge=3)
+    surrounding: int = Field(default=77, ge=3)
+    total: int = Field(default=77, ge=3)
+    over: Literal["reject", "reask", "keep"] = "reject"
+
+
+class CaptionSpec(_Section):
+    """One way to caption: strategy, templates, model, sampling, output constraint, preprocessing, budgets.
+
+    ``templates`` maps a part to the text of its request. ``{keywords}`` and ``{region}`` are filled in.
+    ``constraint`` maps a part to vLLM's ``structured_outputs``: a dict with ``regex``, ``choice``, ``json``, ``grammar``.
+    """
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9._-]*$")
+    strategy: Strategy
+    model: ModelIdentity
+    templates: dict[Part, str]
+    constraint: dict[Part, dict[str, Any]] = {}
+    sampling: Sampling = Sampling()
+    preprocessing: Preprocessing = Preprocessing()
+    keywords: tuple[str, ...] = ()
+    budget: Budget = Budget()
+    tokenizer: str = "nano"
+    parser: Literal["keywords", "json", "prose"] = "keywords"
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The requests that make one caption, in the order in which they are recorded."""
+        return PARTS[self.strategy]
+
+    @property
+    def answers_id(self) -> str:
+        """Names the partition of the answers: hash of all that decides a request, nothing that only reads answers."""
+        return fingerprint(self.model_dump(mode="json", exclude={"name", "budget", "tokenizer", "parser"}))[:32]
+
+    @property
+    def spec_id(self) -> str:
+        """Names the captions: hash of everything but the spec's name."""
+        return fingerprint(self.model_dump(mode="json", exclude={"name"}))[:32]

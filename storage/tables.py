@@ -1,0 +1,57 @@
+"""Parquet tables with a declared schema, the same bytes for the same rows."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import VipError
+
+
+def write_table(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> int:
+    """Write ``rows`` as Parquet with exactly ``schema``.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        VipError: where a row does not fit the schema.
+    """
+    try:
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+        for field in schema:
+            if not field.nullable and table.column(field.name).null_count:
+                raise VipError(f"{path.name}: column {field.name} must not be empty")
+        table = table.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise VipError(f"rows for {path.name} do not fit its schema: {error}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd", store_schema=True)
+    return table.num_rows
+
+
+def read_table(data: bytes | Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read Parquet and bring it to ``schema``; columns that an older writer did not know come as nulls.
+
+    Raises:
+        VipError: where the file is no Parquet or lacks a column that must be there.
+    """
+    source = data if isinstance(data, Path) else io.BytesIO(data)
+    name = data.name if isinstance(data, Path) else "table"
+    wanted = [schema.field(column) for column in columns] if columns else list(schema)
+    try:
+        file = pq.ParquetFile(source)
+        present = set(file.schema_arrow.names)
+        table = file.read(columns=[field.name for field in wanted if field.name in present])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise VipError(f"{name} is no readable Parquet: {error}", "run `vip audit verify`") from error
+    for position, field in enumerate(wanted):
+        if field.name in present:
+            continue
+        if not field.nullable:
+            raise VipError(f"{name} lacks the column {field.name}", "run `vip audit verify`")
+        table = table.add_column(position, field, pa.nulls(table.num_rows, field.type))
+    return table.select([field.name for field in wanted]).cast(pa.schema(wanted))
