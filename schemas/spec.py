@@ -77,7 +77,7 @@ class CaptionSpec(_Section):
     """One way to caption: strategy, templates, model, sampling, output constraint, preprocessing, budgets.
 
     ``templates`` maps a part to the text of its request. ``{keywords}`` and ``{region}`` are filled in.
-    ``constraint`` maps a part to vLLM's ``structured_outputs``: a dict with ``regex``, ``choice``, ``json``, ``grammar``.
+    ``constraint`` maps a part to vLLM's ``structured_outputs``: ``regex``, ``choice``, ``json``, ``grammar``.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9._-]*$")
