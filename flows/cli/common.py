@@ -1,0 +1,85 @@
+"""What the commands share: --root and --json, one-line failures, tables."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from pydantic import BaseModel, ValidationError
+
+from schemas.errors import VipError
+
+F = TypeVar("F", bound=Callable[..., Any])
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def shared_options(function: F) -> F:
+    """Add ``--root`` and ``--json`` to a command; its function takes ``root: str`` and ``as_json: bool``."""
+    function = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(function)
+    return click.option(
+        "--root", default="./.vip", show_default=True, envvar="VIP_ROOT", help="Folder or URL of the artifact store."
+    )(function)
+
+
+def fail(error: VipError) -> NoReturn:
+    """Print one line that says what was wrong and what to do, and exit with 1."""
+    line = " ".join(str(error).split())
+    click.echo(f"vip: {line}", err=True)
+    raise SystemExit(1)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def print_table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None) -> None:
+    """Aligned columns on standard output, plain enough for a log."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    if header:
+        cells.insert(0, list(header))
+    if not cells:
+        return
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def load_config(path: Path, model: type[Config]) -> Config:
+    """Read a YAML file as ``model``.
+
+    Raises:
+        VipError: naming the file, the first wrong setting and what is wrong with it.
+    """
+    import yaml
+
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise VipError(f"config {path} cannot be read: {error.strerror}", "give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise VipError(f"config {path} is no YAML: {' '.join(str(error).split())}", "mend the file") from error
+    try:
+        return model.model_validate(raw if raw is not None else {})
+    except ValidationError as error:
+        raise config_error(str(path), error) from error
+
+
+def config_error(name: str, error: ValidationError) -> VipError:
+    """The first problem of a validation as one line."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the file"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return VipError(f"{name}: {place} is no known setting", "remove it or mend its spelling")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return VipError(f"{name}: {place}: {message}{more}", "mend the setting")
+
+
+def is_terminal() -> bool:
+    """Whether a person watches standard error."""
+    return sys.stderr.isatty()

@@ -1,0 +1,111 @@
+"""The local Prefect server that a command starts when none is configured, and stops when it ends."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from schemas.errors import VipError
+from vip.processes import OwnedProcess, wait_until
+
+READY_SECONDS = 120
+
+# Telemetry off; no colour codes in log files; the console of the run stays calm, Prefect's page gets every line.
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_COLORS": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path, log: Path) -> Iterator[str]:
+    """The API URL of a Prefect server, for as long as the block lasts.
+
+    The one that is configured (``PREFECT_API_URL`` or the active profile) is used as it is. Otherwise one is
+    started on loopback with SQLite under ``home``; where another run holds that home, the next one is taken.
+
+    Raises:
+        VipError: where the server does not answer in time or dies, with the last lines of its log.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    configured = configured_url()
+    if configured:
+        yield configured
+        return
+    lock = _take_home(home)
+    place = Path(lock.name).parent
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {**os.environ, "PREFECT_HOME": str(place), "PREFECT_LOGGING_SERVER_LEVEL": "WARNING"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = OwnedProcess(command, log, environment)
+    before = {name: os.environ.get(name) for name in ("PREFECT_API_URL", "PREFECT_HOME")}
+    try:
+        _wait_until_ready(server, url)
+        os.environ.update(PREFECT_API_URL=url, PREFECT_HOME=str(place))
+        yield url
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        server.stop()
+        lock.close()
+
+
+def configured_url() -> str | None:
+    """The API URL of the environment or of Prefect's active profile, or None."""
+    if os.environ.get("PREFECT_API_URL"):
+        return os.environ["PREFECT_API_URL"]
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    if not (home / "profiles.toml").exists():
+        return None
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _take_home(home: Path) -> IO[str]:
+    """Lock the first home that no other run holds: two servers on one SQLite file disturb each other."""
+    number = 0
+    while True:
+        place = home if number == 0 else home.with_name(f"{home.name}-{number}")
+        place.mkdir(parents=True, exist_ok=True)
+        lock = (place / "vip.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            lock.close()
+            number += 1
+
+
+def _wait_until_ready(server: OwnedProcess, url: str) -> None:
+    def healthy() -> bool:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310 - loopback
+                return True
+        except OSError:
+            return False
+
+    if wait_until(healthy, server, READY_SECONDS):
+        return
+    if server.poll() is not None:
+        raise VipError(f"Prefect's server ended with code {server.poll()}: {server.last_lines()}", f"see {server.log}")
+    raise VipError(f"Prefect's server did not answer within {READY_SECONDS} s", f"see {server.log}")
