@@ -53,6 +53,7 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
         os.environ.update(PREFECT_API_URL=url, PREFECT_HOME=str(place))
         yield url
     finally:
+        _drain()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -60,6 +61,17 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
                 os.environ[name] = value
         server.stop()
         lock.close()
+
+
+def _drain() -> None:
+    """Let Prefect send what it still holds: after the server is gone it would complain about it at exit."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=5)
 
 
 def configured_url() -> str | None:

@@ -1,0 +1,24 @@
+"""``vip ui``: Prefect's page on the runs of a root."""
+
+import time
+
+import click
+
+from flows.cli.common import shared_options
+from schemas.errors import VipError
+
+
+@click.command()
+@shared_options
+def command(root: str, as_json: bool) -> None:
+    """Serve Prefect's page on the runs of this root until Ctrl-C."""
+    from flows.run import prefect_home
+    from flows.server import prefect_server
+
+    home = prefect_home(root)
+    if not home.exists():
+        raise VipError(f"{root} holds no runs yet", "run `vip demo` first")
+    with prefect_server(home, home / "server.log") as url:
+        click.echo(url.removesuffix("/api"))
+        while True:
+            time.sleep(3600)

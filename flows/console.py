@@ -1,0 +1,68 @@
+"""What a person reads while a run goes on: calm lines on standard error."""
+
+import sys
+import threading
+import time
+
+_LINE_SECONDS = 10.0  # a log gets a line this often; a terminal is redrawn ten times a second at most
+
+
+class Console:
+    """One writer for all threads of a run: a live line on a terminal, a line now and then in a log."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._terminal = sys.stderr.isatty()
+        self._drawn = 0
+        self._last: dict[str, float] = {}
+        self._began: dict[str, float] = {}
+        self.quiet = False
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        if self.quiet:
+            return
+        with self._lock:
+            self._clear()
+            print(text, file=sys.stderr, flush=True)
+
+    def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """Show that ``done`` of ``total`` of ``what`` are finished; the last one always gets a line."""
+        if self.quiet:
+            return
+        with self._lock:
+            now = time.monotonic()
+            began = self._began.setdefault(what, now)
+            last = self._last.get(what, began if not self._terminal else 0.0)
+            finished = total > 0 and done >= total
+            if finished and self._last.get(what) == float("inf"):
+                return
+            if not finished and now - last < (0.1 if self._terminal else _LINE_SECONDS):
+                return
+            self._last[what] = float("inf") if finished else now
+            line = f"  {what}: {done:,} of {total:,}{_left(done, total, now - began)}{', ' + detail if detail else ''}"
+            if not self._terminal:
+                print(line, file=sys.stderr, flush=True)
+                return
+            self._clear()
+            if finished:
+                print(line, file=sys.stderr, flush=True)
+            else:
+                sys.stderr.write(line[:110])
+                sys.stderr.flush()
+                self._drawn = 1
+
+    def _clear(self) -> None:
+        if self._drawn:
+            sys.stderr.write("\r\x1b[2K")
+            self._drawn = 0
+
+
+def _left(done: int, total: int, seconds: float) -> str:
+    if done <= 0 or seconds < 2 or done >= total:
+        return ""
+    left = seconds * (total - done) / done
+    return f", {left / 60:.0f} min left" if left >= 90 else f", {left:.0f} s left"
+
+
+console = Console()

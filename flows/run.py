@@ -1,0 +1,62 @@
+"""One run of a flow from the command line: its id, its folders, its Prefect server."""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.console import console
+from storage.backend import Backend
+
+
+def scratch_folder(root: str) -> Path:
+    """A local folder for what is no artifact: journals, training states, logs.
+
+    It lies in the root where that is a local folder, else in the user's cache, one folder a root.
+    """
+    backend = Backend(root)
+    if backend.is_local:
+        return Path(backend.root) / "scratch"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "vip" / hashlib.sha256(root.encode()).hexdigest()[:16]
+
+
+def prefect_home(root: str) -> Path:
+    """Where the local Prefect server of a root keeps its database."""
+    return scratch_folder(root) / "prefect"
+
+
+@dataclass
+class RunClock:
+    """How long each stage of a run took, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+
+@contextlib.contextmanager
+def local_run(root: str) -> Iterator[Path]:
+    """Everything a command needs to run a flow: a Prefect server and a folder for the logs.
+
+    Yields:
+        The folder of the run's log files.
+    """
+    logs = scratch_folder(root) / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    logs.mkdir(parents=True, exist_ok=True)
+    from flows.server import prefect_server
+
+    with prefect_server(prefect_home(root), logs / "prefect.log") as url:
+        console.say(f"Prefect's page: {url.removesuffix('/api')} while this runs, later `vip ui`")
+        yield logs
