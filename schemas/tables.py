@@ -13,6 +13,7 @@ SAMPLES = pa.schema(
         pa.field("mode", pa.string(), nullable=False),  # Pillow's mode: RGB, L, RGBA, ...
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("member", pa.string(), nullable=False),  # name inside samples.tar
+        pa.field("offset", pa.int64()),  # of the first byte of the image in samples.tar
     ]
 )
 
@@ -27,10 +28,19 @@ NAMES = pa.schema(
 SOURCE_REJECTS = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),  # a typed reason, see vip.sharding
+        pa.field("reason", pa.string(), nullable=False),  # schemas.sharding.RejectReason
         pa.field("detail", pa.string(), nullable=False),
         pa.field("bytes", pa.int64()),
         pa.field("sha256", pa.string()),
+    ]
+)
+
+SHARD_REJECTS = pa.schema(
+    [
+        pa.field("image_sha256", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # schemas.sharding.RejectReason
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
     ]
 )
 

@@ -1,0 +1,122 @@
+"""Walk the rows of a Parquet file that holds image bytes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import VipError
+from schemas.sharding import RejectReason, ShardSettings
+from storage.items import Item, RowPlace, Unread, open_binary, stated_split, struct_leaf
+
+_USUAL = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "bytes", "content")
+
+
+def walk_parquet(path: str, name: str, settings: ShardSettings, strict: bool) -> Iterator[Item | Unread]:
+    """Every row, read a row group at a time; a row group that cannot be read is reported and the next one follows.
+
+    Args:
+        path: local path or URL of the file.
+        name: what it is called in the dataset.
+        settings: which columns to take.
+        strict: the file is the whole source, so that a wrong schema is an error and no row of the rejects table.
+
+    Raises:
+        VipError: where ``strict`` and the file is no Parquet, is encrypted, or has no usable column of bytes.
+    """
+    reason = RejectReason.DAMAGED_PARQUET
+    try:
+        with open_binary(path) as source:
+            file = pq.ParquetFile(source)
+            reason = RejectReason.WRONG_SCHEMA
+            column = find_column(file.schema_arrow, settings.image_column)
+            names = _name_column(file.schema_arrow, column, settings.name_column)
+            reason = RejectReason.DAMAGED_PARQUET
+            yield from _rows(file, path, name, settings, column, names)
+    except (OSError, pa.ArrowException, VipError) as error:
+        detail = error.reason if isinstance(error, VipError) else _short(error)
+        if strict:
+            remedy = error.remedy if isinstance(error, VipError) else "give a whole, unencrypted Parquet file"
+            raise VipError(f"{name}: {detail}", remedy) from error
+        yield Unread(name, reason, detail)
+
+
+def find_column(schema: pa.Schema, wanted: str | None) -> str:
+    """The column of image bytes, dotted where it is the ``bytes`` of a struct (as Hugging Face writes images).
+
+    Raises:
+        VipError: where the wanted one is missing or holds no bytes, or where none or several could be meant.
+    """
+    able = [leaf for field in schema if (leaf := _leaf(field)) is not None]
+    described = ", ".join(f"{field.name} ({field.type})" for field in schema)[:200]
+    if wanted is not None:
+        for leaf in able:
+            if wanted in (leaf, leaf.split(".")[0]):
+                return leaf
+        raise VipError(
+            f"no column of bytes is called {wanted}; there are {described}", "set image_column to one of bytes"
+        )
+    if len(able) == 1:
+        return able[0]
+    usual = [leaf for word in _USUAL for leaf in able if leaf.split(".")[0].lower() == word]
+    if usual:
+        return usual[0]
+    if able:
+        raise VipError(f"several columns could hold images: {', '.join(able)}", "set image_column to one of them")
+    raise VipError(f"no column of image bytes; there are {described}", "give a table with a binary column")
+
+
+def _leaf(field: pa.Field) -> str | None:
+    def is_bytes(kind: pa.DataType) -> bool:
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+    if is_bytes(field.type):
+        return field.name
+    if pa.types.is_struct(field.type):
+        place = field.type.get_field_index("bytes")
+        if place >= 0 and is_bytes(field.type.field(place).type):
+            return f"{field.name}.bytes"
+    return None
+
+
+def _name_column(schema: pa.Schema, column: str, wanted: str | None) -> str | None:
+    if wanted is not None:
+        if wanted not in schema.names:
+            raise VipError(
+                f"no column is called {wanted}", f"set name_column to one of {', '.join(schema.names)[:200]}"
+            )
+        return wanted
+    top, _, inner = column.partition(".")
+    if inner and schema.field(top).type.get_field_index("path") >= 0:
+        return f"{top}.path"
+    return None
+
+
+def _rows(
+    file: pq.ParquetFile, path: str, name: str, settings: ShardSettings, column: str, names: str | None
+) -> Iterator[Item | Unread]:
+    number = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        row = 0
+        try:
+            columns = sorted({column, names or column})
+            for batch in file.iter_batches(batch_size=64, row_groups=[group], columns=columns):
+                blobs = struct_leaf(batch.column(column.split(".")[0]), column)
+                titles = struct_leaf(batch.column(names.split(".")[0]), names).to_pylist() if names else []
+                for place, blob in enumerate(blobs):
+                    title = titles[place] if names else None
+                    full = f"{name}/{title}" if title else f"{name}/row-{number + row:09d}"
+                    data = blob.as_py() or b""
+                    split = stated_split(full, settings.splits)
+                    yield Item(full, RowPlace(path, column, group, row), len(data), split, data, name)
+                    row += 1
+        except (OSError, pa.ArrowException) as error:
+            detail = f"row group {group}, from row {row} of {rows}: {_short(error)}"
+            yield Unread(name, RejectReason.DAMAGED_PARQUET, detail)
+        number += rows
+
+
+def _short(error: Any) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,157 @@
+"""Sources: walk whatever a user calls "my images" and yield one item for each file, tar member or Parquet row.
+
+A folder is read recursively; tars and Parquet files in it are opened where they lie. Nothing is ever extracted, so
+that a member's name is only a name. What cannot be read is yielded too, with its reason, and the walk goes on.
+"""
+
+import errno
+import glob
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+
+from schemas.errors import VipError
+from schemas.sharding import RejectReason, ShardSettings
+from storage.items import FilePlace, Hidden, Item, Unread, is_container, is_hidden, is_url, readable_name, stated_split
+from storage.parquet_images import walk_parquet
+from storage.tars import walk_tar
+
+Found = Item | Unread | Hidden
+
+
+def walk_source(source: str, settings: ShardSettings) -> Iterator[Found]:
+    """Everything that ``source`` holds: a folder, a tar, a Parquet file, a glob, or a URL of one of these.
+
+    Names are relative to the source (for a single file or a glob: to the folder that holds it), so that the same
+    images under another path give the same dataset.
+
+    Raises:
+        VipError: where the source does not exist, is of no kind that can be read, or a Parquet file of its own has
+            no column of image bytes.
+    """
+    if is_url(source) and not source.startswith(("file://", "local://")):
+        yield from _walk_url(source, settings)
+        return
+    source = source.removeprefix("file://").removeprefix("local://")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        yield from _walk_folder(path, settings)
+    elif path.exists():
+        yield from _walk_single(path, settings)
+    elif glob.has_magic(source):
+        yield from _walk_glob(str(path), settings)
+    else:
+        raise VipError(f"source {source} does not exist", "give a folder, a tar, a Parquet file, or a glob of them")
+
+
+def _walk_single(path: Path, settings: ShardSettings) -> Iterator[Found]:
+    if not path.is_file():
+        raise VipError(f"source {path} is neither a folder nor a file", "give a folder, a tar or a Parquet file")
+    if not is_container(path.name):
+        raise VipError(
+            f"source {path} is neither a folder nor a .tar or .parquet file", "give the folder that holds the images"
+        )
+    yield from _walk_file(str(path), readable_name(path.name), settings, alone=True)
+
+
+def _walk_glob(pattern: str, settings: ShardSettings) -> Iterator[Found]:
+    matches = sorted(glob.glob(pattern, recursive=True), key=os.fsencode)  # noqa: PTH207 - Path.glob wants a fixed base
+    if not matches:
+        raise VipError(
+            f"nothing matches {pattern}", "check the pattern, and quote it so that the shell leaves it alone"
+        )
+    fixed = []
+    for part in Path(pattern).parent.parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    base = Path(*fixed) if fixed else Path()
+    for match in matches:
+        if Path(match).is_dir():
+            if "**" not in pattern:
+                yield from _walk_folder(Path(match), settings, base)
+            continue
+        yield from _walk_file(match, readable_name(os.path.relpath(match, base)), settings)
+
+
+def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+        matches = sorted(files.glob(root)) if glob.has_magic(root) else [root]
+        paths = sorted({path for match in matches for path in (files.find(match) or [match]) if files.isfile(path)})
+    except (OSError, ValueError, ImportError) as error:
+        raise VipError(f"source {url} cannot be listed: {error}", "check the URL and its credentials") from error
+    if not paths:
+        raise VipError(f"source {url} holds no files", "check the URL")
+    single = paths == [root]
+    fixed = root.rsplit("/", 1)[0] if single or glob.has_magic(root) else root
+    while glob.has_magic(fixed):
+        fixed = fixed.rsplit("/", 1)[0]
+    for path in paths:
+        name = path.removeprefix(fixed).lstrip("/")
+        if is_hidden(name):
+            yield Hidden(name)
+            continue
+        yield from _walk_file(files.unstrip_protocol(path), name, settings, size=int(files.size(path)), alone=single)
+
+
+def _walk_folder(root: Path, settings: ShardSettings, base: Path | None = None) -> Iterator[Found]:
+    """Depth first, sorted, links to folders last: each real folder is read once, under its own name if it has one."""
+    base = base or root
+    visited: set[tuple[int, int]] = set()
+    links: list[Path] = []
+    pending = [root]
+    while pending or links:
+        folder = pending.pop() if pending else links.pop(0)
+        try:
+            facts = folder.stat()
+            if (facts.st_dev, facts.st_ino) in visited:
+                yield Unread(_name(folder, base), RejectReason.SYMLINK_LOOP, "a link to a folder that was read already")
+                continue
+            visited.add((facts.st_dev, facts.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            yield Unread(_name(folder, base), RejectReason.UNREADABLE, error.strerror or type(error).__name__)
+            continue
+        folders = []
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith("."):
+                yield Hidden(_name(path, base))
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif entry.is_symlink() and path.is_dir():
+                links.append(path)
+            else:
+                yield from _walk_file(entry.path, _name(path, base), settings)
+        pending.extend(reversed(folders))
+
+
+def _walk_file(
+    path: str, name: str, settings: ShardSettings, size: int | None = None, alone: bool = False
+) -> Iterator[Found]:
+    if size is None:
+        try:
+            facts = os.stat(path)  # noqa: PTH116 - a plain string is much cheaper at a million files
+        except OSError as error:
+            reason = RejectReason.SYMLINK_LOOP if error.errno == errno.ELOOP else RejectReason.UNREADABLE
+            yield Unread(name, reason, error.strerror or type(error).__name__)
+            return
+        if not stat.S_ISREG(facts.st_mode):
+            yield Unread(name, RejectReason.NOT_A_FILE, "a pipe, socket or device")
+            return
+        size = facts.st_size
+    if not is_container(name):
+        yield Item(name, FilePlace(path), size, stated_split(name, settings.splits))
+    elif name.lower().endswith(".tar"):
+        yield from walk_tar(path, name, size, settings)
+    else:
+        yield from walk_parquet(path, name, settings, strict=alone)
+
+
+def _name(path: Path, base: Path) -> str:
+    return readable_name(path.relative_to(base).as_posix())

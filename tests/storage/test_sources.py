@@ -1,0 +1,200 @@
+"""Walking tars and Parquet files, whole, damaged and hostile."""
+
+import io
+import os
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import VipError
+from schemas.sharding import RejectReason, ShardSettings
+from storage.items import Hidden, Item, Unread
+from storage.sources import walk_source
+
+SETTINGS = ShardSettings()
+
+
+def add(tar, name, data=b"", **attributes):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for key, value in attributes.items():
+        setattr(info, key, value)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def make(path, members, **options):
+    with tarfile.open(path, "w", **options) as tar:
+        for name, data in members:
+            add(tar, name, data)
+    return path
+
+
+def walked(source, settings=SETTINGS):
+    found = list(walk_source(str(source), settings))
+    items = [(one.name, one.read()) for one in found if isinstance(one, Item)]
+    return items, [(one.name, one.reason) for one in found if isinstance(one, Unread)], found
+
+
+NINE = [(f"{n}.jpg", bytes([n]) * (500 + n)) for n in range(9)]
+
+
+def test_members_are_read_where_they_lie(tmp_path):
+    make(tmp_path / "a.tar", NINE)
+    items, unread, _ = walked(tmp_path)
+    assert items == [(f"a.tar/{name}", data) for name, data in NINE]
+    assert unread == []
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_and_foreign_names(tmp_path, form):
+    names = ["d" * 60 + "/" + "e" * 80 + ".jpg"] + ([] if form == tarfile.USTAR_FORMAT else ["x" * 250, "ü😀\n.png"])
+    make(tmp_path / "a.tar", [(name, b"1") for name in names], format=form)
+    assert [name for name, _ in walked(tmp_path)[0]] == [f"a.tar/{name}" for name in names]
+
+
+def test_hostile_members_are_only_names(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, "../../escape.jpg", b"1")
+        add(tar, "/absolute.jpg", b"2")
+        add(tar, "same.jpg", b"3")
+        add(tar, "same.jpg", b"4")
+        add(tar, "link.jpg", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+        add(tar, "hard.jpg", type=tarfile.LNKTYPE, linkname="same.jpg")
+        add(tar, "device", type=tarfile.CHRTYPE)
+        add(tar, "folder", type=tarfile.DIRTYPE)
+        add(tar, "._apple.jpg", b"5")
+    before = sorted(tmp_path.iterdir())
+    items, unread, found = walked(tmp_path)
+    assert items == [
+        ("a.tar/../../escape.jpg", b"1"),
+        ("a.tar//absolute.jpg", b"2"),
+        ("a.tar/same.jpg", b"3"),
+        ("a.tar/same.jpg", b"4"),
+    ]
+    assert unread == [(f"a.tar/{name}", RejectReason.TAR_LINK) for name in ("link.jpg", "hard.jpg", "device")]
+    assert Hidden("a.tar/._apple.jpg") in found
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_wherever_a_tar_is_cut_whole_members_come_through_and_the_tar_is_named(tmp_path):
+    whole = make(tmp_path / "whole.tar", NINE).read_bytes()
+    end = 1024 * 9  # a header and a block each
+    target = tmp_path / "cut" / "a.tar"
+    target.parent.mkdir()
+    for cut in range(0, end + 1, 256):
+        target.write_bytes(whole[:cut])
+        items, unread, _ = walked(target)
+        complete = sum(cut >= 1024 * n + 512 + len(data) for n, (_, data) in enumerate(NINE))
+        assert items == [(f"a.tar/{name}", data) for name, data in NINE[:complete]], cut
+        assert ("a.tar", RejectReason.DAMAGED_TAR) in unread, cut
+
+
+@pytest.mark.parametrize("damage", [b"\xff" * 512, b"no header here".ljust(512, b"!"), os.urandom(512)])
+def test_a_broken_header_costs_its_member_only(tmp_path, damage):
+    data = bytearray(make(tmp_path / "a.tar", NINE).read_bytes())
+    data[1024 * 4 : 1024 * 4 + 512] = damage
+    (tmp_path / "a.tar").write_bytes(data)
+    items, unread, _ = walked(tmp_path / "a.tar")
+    assert [name for name, _ in items] == [f"a.tar/{n}.jpg" for n in (0, 1, 2, 3, 5, 6, 7, 8)]
+    assert unread == [("a.tar", RejectReason.DAMAGED_TAR)]
+
+
+def test_a_size_that_lies_does_not_hide_what_follows(tmp_path):
+    data = bytearray(make(tmp_path / "a.tar", NINE).read_bytes())
+    header = tarfile.TarInfo.frombuf(bytes(data[4096:4608]), "utf-8", "strict")
+    header.size = 10**9
+    data[4096:4608] = header.tobuf(tarfile.USTAR_FORMAT)
+    (tmp_path / "a.tar").write_bytes(data)
+    items, unread, _ = walked(tmp_path / "a.tar")
+    assert [name for name, _ in items] == [f"a.tar/{n}.jpg" for n in (0, 1, 2, 3, 5, 6, 7, 8)]
+    assert ("a.tar/4.jpg", RejectReason.DAMAGED_TAR) in unread
+
+
+def test_tars_glued_together_are_read_to_the_end(tmp_path):
+    one = make(tmp_path / "1.tar", NINE[:4]).read_bytes()
+    two = make(tmp_path / "2.tar", NINE[4:]).read_bytes()
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "a.tar").write_bytes(one + two)
+    items, unread, _ = walked(tmp_path / "both")
+    assert [data for _, data in items] == [data for _, data in NINE]
+    assert unread == []
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04" * 500, bytes(100), b"ustar" * 400])
+def test_what_is_no_tar_is_named_and_the_rest_goes_on(tmp_path, data):
+    (tmp_path / "a.tar").write_bytes(data)
+    make(tmp_path / "b.tar", NINE)
+    items, unread, _ = walked(tmp_path)
+    assert len(items) == 9
+    assert unread[0] == ("a.tar", RejectReason.DAMAGED_TAR)
+
+
+def test_a_tar_behind_a_url(tmp_path):
+    import fsspec
+
+    with fsspec.open("memory://far/train/a.tar", "wb") as file:
+        file.write(make(tmp_path / "a.tar", NINE).read_bytes())
+    items, unread, found = walked("memory://far")
+    assert items == [(f"train/a.tar/{name}", data) for name, data in NINE]
+    assert unread == [] and {one.split for one in found} == {"train"}
+    assert [one.place.read() for one in found] == [data for _, data in NINE]
+
+
+BLOBS = [bytes([n]) * 10 for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted", "first"),
+    [
+        ({"image": [{"bytes": blob, "path": f"{n}.jpg"} for n, blob in enumerate(BLOBS)]}, None, "0.jpg"),
+        ({"jpg": BLOBS, "text": ["t"] * 20}, None, "row-000000000"),
+        ({"thumbnail": BLOBS, "image": BLOBS}, None, "row-000000000"),
+        ({"one": BLOBS, "two": BLOBS}, "two", "row-000000000"),
+        ({"whatever": pa.array(BLOBS, pa.large_binary())}, None, "row-000000000"),
+    ],
+)
+def test_the_column_of_bytes_is_found_or_given(tmp_path, columns, wanted, first):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=6)
+    items, unread, found = walked(tmp_path / "a.parquet", ShardSettings(image_column=wanted))
+    assert [data for _, data in items] == BLOBS and unread == []
+    assert items[0][0] == f"a.parquet/{first}"
+    assert [one.place.read() for one in found] == BLOBS
+
+
+def test_names_may_come_from_a_column(tmp_path):
+    pq.write_table(pa.table({"image": BLOBS, "id": list(range(20))}), tmp_path / "a.parquet")
+    assert walked(tmp_path / "a.parquet", ShardSettings(name_column="id"))[0][3][0] == "a.parquet/3"
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"text": ["a"]}, {}, "no column of image bytes; there are text"),
+        ({"one": [b"1"], "two": [b"2"]}, {}, "several columns could hold images: one, two; set image_column"),
+        ({"image": [b"1"]}, {"image_column": "jpg"}, "no column of bytes is called jpg"),
+        ({"image": [b"1"]}, {"name_column": "id"}, "no column is called id"),
+    ],
+)
+def test_a_wrong_schema_is_one_line_and_beside_others_a_reject(tmp_path, columns, options, message):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(VipError, match=message):
+        walked(tmp_path / "a.parquet", ShardSettings(**options))
+    assert walked(tmp_path, ShardSettings(**options))[1] == [("a.parquet", RejectReason.WRONG_SCHEMA)]
+
+
+def test_a_damaged_parquet_file(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": BLOBS}), path, row_group_size=5, compression="zstd", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    start = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data[start : start + 30] = b"\xff" * 30
+    path.write_bytes(data)
+    items, unread, _ = walked(path)
+    assert [data for _, data in items] == BLOBS[:5] + BLOBS[10:]
+    assert unread == [("a.parquet", RejectReason.DAMAGED_PARQUET)]
+    assert items[-1][0] == "a.parquet/row-000000019"
+    path.write_bytes(data[:-10])
+    with pytest.raises(VipError, match=r"a\.parquet: .*; give a whole"):
+        walked(path)
