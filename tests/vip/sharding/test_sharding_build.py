@@ -1,0 +1,322 @@
+"""From a source to a dataset: the same images give the same bytes, and nothing bad stops the run."""
+
+import io
+import os
+import random
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from schemas.canonical import sha256_hex
+from schemas.errors import VipError
+from schemas.sharding import RejectReason, ShardSettings
+from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
+from storage.refs import Refs
+from storage.shards import read_one, read_samples
+from storage.store import ArtifactStore
+from storage.tables import read_table
+from vip.sharding import build
+from vip.sharding.build import build_shard, previous_bits, shard_source
+from vip.sharding.scan import resolve_bits, scan_source, split_of
+
+THREE_BITS = ShardSettings(bits=3)
+
+
+def shards_of(store, dataset):
+    return {role: store.require(ref) for role, ref in dataset.inputs.items()}
+
+
+def samples_of(store, dataset):
+    rows = []
+    for shard in shards_of(store, dataset).values():
+        rows += read_table(store.read(shard, "samples.parquet"), SAMPLES).to_pylist()
+    return {row["image_sha256"]: row for row in rows}
+
+
+def names_of(store, dataset):
+    return sorted(row["name"] for row in read_table(store.read(dataset, "names.parquet"), NAMES).to_pylist())
+
+
+def rejects_of(store, dataset):
+    rows = read_table(store.read(dataset, "rejects.parquet"), SOURCE_REJECTS).to_pylist()
+    return {row["name"]: RejectReason(row["reason"]) for row in rows}
+
+
+def digests(dataset):
+    return {role: ref.digest for role, ref in dataset.inputs.items()}
+
+
+@pytest.fixture(scope="module")
+def pictures(encoded):
+    return [encoded(seed, form=("PNG", "JPEG")[seed % 2]) for seed in range(40)]
+
+
+def test_photographs_become_a_dataset_that_keeps_their_bytes(store, fill, photographs):
+    dataset = shard_source(store, fill(photographs), THREE_BITS)
+    rows = samples_of(store, dataset)
+    assert names_of(store, dataset) == sorted(photographs)
+    assert {row["mode"] for row in rows.values()} == {"RGB", "L", "RGBA"}
+    kept = {}
+    for role, shard in shards_of(store, dataset).items():
+        local = store.local(shard)
+        for sample in read_samples(str(local / "samples.tar")):
+            assert f"{int(sample.image_sha256[:1], 16):04b}".startswith(role.removeprefix("shard/"))
+            kept[sample.image_sha256] = sample.data
+            with Image.open(io.BytesIO(sample.data)) as image:
+                row = rows[sample.image_sha256]
+                assert (image.format, image.size, image.mode) == (
+                    row["format"],
+                    (row["width"], row["height"]),
+                    row["mode"],
+                )
+            assert read_one(store, shard, row) == sample.data
+            assert sample.meta == {
+                key: row[key] for key in ("image_sha256", "format", "width", "height", "orientation", "mode")
+            }
+    assert kept == {sha256_hex(data): data for data in photographs.values()}
+    assert Refs(store.backend).get("dataset/images") == dataset.ref
+
+
+def test_stock_webdataset_reads_a_shard(store, fill, pictures):
+    dataset = shard_source(store, fill({f"{n}.x": data for n, data in enumerate(pictures)}), ShardSettings(bits=1))
+    seen = {}
+    for shard in shards_of(store, dataset).values():
+        path = str(store.local(shard) / "samples.tar")
+        for sample in webdataset.WebDataset(path, shardshuffle=False).decode("pil"):
+            seen[sample["__key__"]] = sample["json"]
+            picture = sample.get("png") or sample.get("jpg")
+            assert picture.size == (sample["json"]["width"], sample["json"]["height"])
+    assert set(seen) == {sha256_hex(data) for data in pictures}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**9), workers=st.integers(1, 4), clock=st.integers(0, 2**31))
+def test_order_names_clock_and_workers_change_no_shard(tmp_path_factory, pictures, seed, workers, clock):
+    random.seed(seed)
+    place = tmp_path_factory.mktemp("any")
+    for data in random.sample(pictures, len(pictures)):
+        folder = place / random.choice(["a", "b/c", "."])
+        folder.mkdir(parents=True, exist_ok=True)
+        ending = random.choice(["", ".png", ".JPG", ".txt", " ü\n"])
+        path = folder / f"{random.getrandbits(60):x}{ending}"
+        path.write_bytes(data)
+        os.utime(path, (clock, clock))
+        path.chmod(random.choice([0o600, 0o644]))
+    dataset = shard_source(ArtifactStore(tmp_path_factory.mktemp("root")), str(place), THREE_BITS, workers=workers)
+    first = test_order_names_clock_and_workers_change_no_shard.__dict__.setdefault("first", digests(dataset))
+    assert digests(dataset) == first
+    assert len(first) == 8
+
+
+def test_folder_tar_and_parquet_of_the_same_images_are_the_same_shards(store, fill, tmp_path, pictures):
+    files = {f"{n:02}.jpg": data for n, data in enumerate(pictures)}
+    folder = fill(files)
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(folder, "some")
+    table = pa.table({"image": [{"bytes": data, "path": name} for name, data in files.items()], "label": [1] * 40})
+    pq.write_table(table, tmp_path / "all.parquet", row_group_size=7)
+    made = [shard_source(store, folder, THREE_BITS)]
+    made.append(shard_source(ArtifactStore(tmp_path / "2"), str(tmp_path / "all.tar"), THREE_BITS))
+    made.append(shard_source(ArtifactStore(tmp_path / "3"), str(tmp_path / "all.parquet"), THREE_BITS))
+    made.append(shard_source(ArtifactStore("memory://four"), str(tmp_path / "*.tar"), THREE_BITS))
+    assert all(digests(one) == digests(made[0]) for one in made)
+    assert names_of(ArtifactStore(tmp_path / "2"), made[1])[0] == "all.tar/some/00.jpg"
+    assert names_of(ArtifactStore(tmp_path / "3"), made[2])[0] == "all.parquet/00.jpg"
+
+
+def test_one_changed_image_rebuilds_at_most_two_shards_and_a_new_name_none(store, fill, encoded, pictures):
+    folder = fill({f"{n}.png": data for n, data in enumerate(pictures)})
+    before = shard_source(store, folder, THREE_BITS)
+    Path(folder, "0.png").rename(Path(folder, "renamed.png"))
+    renamed = shard_source(store, folder, THREE_BITS)
+    assert digests(renamed) == digests(before) and renamed.key != before.key
+    Path(folder, "7.png").write_bytes(encoded(999))
+    after = shard_source(store, folder, THREE_BITS)
+    changed = {role for role in digests(before) if digests(before)[role] != digests(after).get(role)}
+    assert 1 <= len(changed) <= 2
+
+
+def test_changed_bytes_behind_unchanged_path_size_and_time_are_seen(store, fill, encoded):
+    one, two = (encoded(seed, form="BMP") for seed in (1, 2))
+    assert len(one) == len(two)
+    folder = fill({"a.bmp": one})
+    path = Path(folder, "a.bmp")
+    os.utime(path, (1, 1))
+    shard_source(store, folder, THREE_BITS)
+    path.write_bytes(two)
+    os.utime(path, (1, 1))
+    assert set(samples_of(store, shard_source(store, folder, THREE_BITS))) == {sha256_hex(two)}
+
+
+def test_nothing_is_decoded_again_not_even_what_was_rejected(store, fill, pictures, monkeypatch):
+    folder = fill({**{f"{n}": data for n, data in enumerate(pictures)}, "cut": pictures[1][:300]})
+    first = shard_source(store, folder, THREE_BITS)
+    monkeypatch.setattr(build, "inspect_image", lambda *_, **__: pytest.fail("decoded again"))
+    again = shard_source(store, folder, THREE_BITS)
+    assert again == first
+    assert rejects_of(store, again) == {"cut": RejectReason.TRUNCATED}
+
+
+def test_the_number_of_bits_does_not_flip(store, fill, pictures):
+    settings_ = ShardSettings(samples_per_shard=5)
+    folder = fill({f"{n}": data for n, data in enumerate(pictures[:20])})
+    assert shard_source(store, folder, settings_).params["bits"] == 2
+    fill({f"{n}": data for n, data in enumerate(pictures)})
+    assert shard_source(store, folder, settings_).params["bits"] == 2
+    assert previous_bits(store, "images") == 2 and previous_bits(store, "other") is None
+    assert resolve_bits(2000 * 8, ShardSettings(), None) == 3
+    assert resolve_bits(2000 * 8 * 4, ShardSettings(), 3) == 3
+    assert resolve_bits(2000 * 8 * 5, ShardSettings(), 3) == 5
+    assert resolve_bits(2000, ShardSettings(), 3) == 1
+    assert resolve_bits(3, ShardSettings(), 1) == 1
+    assert resolve_bits(10**9, ShardSettings(bits=4), 7) == 4
+
+
+def test_duplicates_are_one_sample_with_all_names_and_test_wins(store, fill, encoded):
+    data = encoded(1)
+    folder = fill({"train/a.png": data, "val/b.png": data, "c.png": data, "train/d.png": encoded(2)})
+    dataset = shard_source(store, folder, THREE_BITS)
+    assert {sha: row["split"] for sha, row in samples_of(store, dataset).items()} == {
+        sha256_hex(data): "test",
+        sha256_hex(encoded(2)): "train",
+    }
+    assert names_of(store, dataset) == ["c.png", "train/a.png", "train/d.png", "val/b.png"]
+    assert dataset.stats["duplicates"] == 2
+
+
+def test_splits_come_from_containers_settings_and_else_the_key(store, fill, tmp_path, encoded):
+    folder = Path(fill({f"{n}.png": encoded(n) for n in range(5)}, "in/Held-Out"))
+    pq.write_table(pa.table({"img": [encoded(7)]}), tmp_path / "in" / "test-00000-of-00001.parquet")
+    held = ShardSettings(splits={"held-out": "test", "test": "test"}, test_share=0)
+    dataset = shard_source(store, str(folder.parent), held)
+    assert dataset.stats["test"] == 6
+    by_key = shard_source(store, str(folder.parent), ShardSettings(splits={}, test_share=0.5))
+    for sha, row in samples_of(store, by_key).items():
+        assert row["split"] == split_of(sha, 0.5)
+
+
+def test_the_split_is_independent_of_the_shard():
+    keys = [sha256_hex(str(number).encode()) for number in range(20_000)]
+    for bit in "01":
+        mine = [key for key in keys if f"{int(key[0], 16):04b}"[0] == bit]
+        assert abs(sum(split_of(key, 0.1) == "test" for key in mine) / len(mine) - 0.1) < 0.01
+
+
+def test_what_is_suppressed_never_comes_in(store, fill, pictures):
+    folder = fill({f"{n}": data for n, data in enumerate(pictures[:9])})
+    unwanted = sha256_hex(pictures[4])
+    dataset = shard_source(store, folder, THREE_BITS, suppress=[unwanted])
+    assert unwanted not in samples_of(store, dataset)
+    assert rejects_of(store, dataset) == {"4": RejectReason.SUPPRESSED}
+    assert dataset.params["suppressed"] != shard_source(store, folder, THREE_BITS).params["suppressed"]
+
+
+def test_bad_files_go_to_the_rejects_and_good_ones_come_through(store, fill, encoded):
+    good = encoded(1, (40, 40), form="JPEG")
+    files = {
+        "good.jpg": good,
+        "lies.txt": encoded(2),
+        "empty.png": b"",
+        "cut.jpg": good[:-200],
+        "text.jpg": b"hello",
+        "notes.md": b"# notes",
+        "good.txt": b"a caption beside its image",
+        ".hidden.jpg": good,
+        "big.bin": bytes(200_000),
+        "wide.png": encoded(3, (200, 100)),
+        "weird \n😀.png": encoded(4),
+        "x" * 251 + ".png": encoded(5),
+    }
+    folder = fill(files)
+    os.mkfifo(Path(folder, "pipe.jpg"))
+    Path(folder, "loop").symlink_to(folder)
+    Path(folder, "self").symlink_to(Path(folder, "self"))
+    Path(folder, "dangling.jpg").symlink_to("/nowhere/at/all")
+    Path(folder, os.fsdecode(b"\xff.png")).write_bytes(encoded(6))
+    settings_ = ShardSettings(bits=1, max_pixels=10_000, max_bytes=100_000)
+    dataset = shard_source(store, folder, settings_)
+    assert names_of(store, dataset) == sorted(
+        ["good.jpg", "lies.txt", "weird \n😀.png", "x" * 251 + ".png", "\\xff.png"]
+    )
+    assert rejects_of(store, dataset) == {
+        "empty.png": RejectReason.EMPTY,
+        "cut.jpg": RejectReason.TRUNCATED,
+        "text.jpg": RejectReason.NOT_AN_IMAGE,
+        "notes.md": RejectReason.NOT_AN_IMAGE,
+        "big.bin": RejectReason.TOO_LARGE,
+        "wide.png": RejectReason.TOO_MANY_PIXELS,
+        "pipe.jpg": RejectReason.NOT_A_FILE,
+        "loop": RejectReason.SYMLINK_LOOP,
+        "self": RejectReason.SYMLINK_LOOP,
+        "dangling.jpg": RejectReason.UNREADABLE,
+    }
+    assert (dataset.stats["hidden"], dataset.stats["sidecars"]) == (1, 1)
+
+
+def test_a_shard_without_a_good_image_is_left_out_and_a_dataset_without_one_is_refused(store, fill, encoded):
+    good = encoded(1, form="JPEG")
+    other = (
+        next(good[:-n] for n in range(30, 300) if sha256_hex(good[:-n])[0] > "7" > sha256_hex(good)[0])
+        if (sha256_hex(good)[0] < "7")
+        else next(good[:-n] for n in range(30, 300) if sha256_hex(good[:-n])[0] < "8")
+    )
+    dataset = shard_source(store, fill({"a": good, "b": other}), ShardSettings(bits=1))
+    assert len(dataset.inputs) == 1 and rejects_of(store, dataset) == {"b": RejectReason.TRUNCATED}
+    with pytest.raises(
+        VipError, match=r"no image in .* can be used: 1 rejected, such as 'b' \(image file is truncated"
+    ):
+        shard_source(store, fill({"b": other}, "only-bad"), ShardSettings(bits=1))
+
+
+def test_the_rejects_of_a_shard_carry_no_names(store, fill, encoded):
+    cut = encoded(1, form="JPEG")[:-100]
+    scan = scan_source(fill({"secret-name.jpg": cut}), ShardSettings(bits=1))
+    shard = build_shard(store, scan, scan.prefixes[0])
+    rows = read_table(store.read(shard, "rejects.parquet"), SHARD_REJECTS).to_pylist()
+    assert [row["image_sha256"] for row in rows] == [sha256_hex(cut)]
+    assert all(b"secret" not in store.read(shard, name) for name in shard.outputs)
+
+
+def test_a_file_that_changes_between_scan_and_build_is_named(store, fill, encoded):
+    folder = fill({"a.png": encoded(1)})
+    scan = scan_source(folder, THREE_BITS)
+    Path(folder, "a.png").write_bytes(encoded(2))
+    with pytest.raises(VipError, match=r"'a\.png' changed while it was being read; run again"):
+        build_shard(store, scan, scan.prefixes[0])
+
+
+def test_one_shard_of_a_scan_is_enough_to_build_it_elsewhere(store, fill, pictures, tmp_path):
+    scan = scan_source(fill({f"{n}": data for n, data in enumerate(pictures)}), THREE_BITS)
+    other = ArtifactStore(tmp_path / "other")
+    for prefix in scan.prefixes:
+        part = scan.only(prefix)
+        assert len(part.members) < len(scan.members)
+        assert build_shard(other, part, prefix).digest == build_shard(store, scan, prefix).digest
+
+
+def test_sources_that_hold_nothing_say_what_to_do(store, tmp_path, fill):
+    (tmp_path / "void").mkdir()
+    cases = {
+        str(tmp_path / "missing"): "does not exist; give a folder",
+        str(tmp_path / "void"): "holds no images and no other files; give a folder",
+        str(tmp_path / "*.tar"): "nothing matches",
+        fill({"a.txt": b"text"}): r"1 of 1 rejected as not_an_image, such as 'a.txt'",
+        fill({"a.txt": b"text"}) + "/a.txt": "neither a folder nor a .tar or .parquet file",
+    }
+    for source, message in cases.items():
+        with pytest.raises(VipError, match=message):
+            shard_source(store, source, THREE_BITS)
+
+
+def test_progress_is_told(store, fill, pictures):
+    told = []
+    folder = fill({f"{n}": data for n, data in enumerate(pictures)})
+    shard_source(store, folder, ShardSettings(bits=1), progress=lambda *what: told.append(what))
+    assert ("files read", 40, 0) in told and ("shards", 2, 2) in told

@@ -1,0 +1,1 @@
+"""Sharding: a source of images becomes shards and a dataset."""

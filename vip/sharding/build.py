@@ -1,0 +1,220 @@
+"""Build: the shards of a scan, one artifact each, and the dataset that joins them."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from schemas.canonical import fingerprint
+from schemas.errors import VipError
+from schemas.manifest import Manifest, Recipe
+from schemas.sharding import RejectReason, ShardSettings
+from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
+from storage.refs import Refs
+from storage.shards import SAMPLES_TABLE, TAR, ShardWriter
+from storage.store import ArtifactStore
+from storage.tables import read_table, write_table
+from vip.sharding.inspect import ImageFacts, Reject, inspect_image
+from vip.sharding.pool import bounded_map
+from vip.sharding.scan import Member, Progress, SourceReject, SourceScan, prefix_of, scan_source
+
+FORMAT = 1
+REJECTS_TABLE = "rejects.parquet"
+NAMES_TABLE = "names.parquet"
+
+
+def shard_source(
+    store: ArtifactStore,
+    source: str,
+    settings: ShardSettings,
+    suppress: Iterable[str] = (),
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Scan, build what is missing, join: the whole way from a source to a dataset, in one process.
+
+    Returns:
+        The dataset; the ref ``dataset/<name>`` points at it.
+
+    Raises:
+        VipError: see :func:`scan_source`, :func:`build_shard`, :func:`build_dataset`.
+    """
+    scan = scan_source(source, settings, suppress, workers, previous_bits(store, settings.name), progress)
+    shards = []
+    for number, prefix in enumerate(scan.prefixes, 1):
+        shards.append(build_shard(store, scan, prefix, workers))
+        if progress is not None:
+            progress("shards", number, len(scan.prefixes))
+    return build_dataset(store, scan, shards)
+
+
+def previous_bits(store: ArtifactStore, name: str) -> int | None:
+    """The bits of the dataset that ``dataset/<name>`` points at, or None where there is none."""
+    target = Refs(store.backend).get(f"dataset/{name}")
+    manifest = store.get(target.kind, target.key) if target is not None else None
+    return int(manifest.params["bits"]) if manifest is not None else None
+
+
+def shard_recipe(scan: SourceScan, prefix: str) -> Recipe:
+    """What names a shard: its members, good and bad, with their splits. No file name is in it.
+
+    Because the bad ones are in it too, whether a shard is done is known before anything is decoded.
+    """
+    members = [[member.sha256, member.split] for member in scan.of_shard(prefix)]
+    params = {
+        "prefix": prefix,
+        "members": fingerprint(members),
+        "max_pixels": scan.settings.max_pixels,
+        "format": FORMAT,
+    }
+    return Recipe(kind="shard", stage="build_shard", params=params)
+
+
+def build_shard(
+    store: ArtifactStore,
+    scan: SourceScan,
+    prefix: str,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Decode, check and pack the samples of one shard, or find the shard where it is already made.
+
+    Returns:
+        The shard, with ``samples.tar``, ``samples.parquet`` and ``rejects.parquet``.
+
+    Raises:
+        VipError: where a file changed or vanished after it was scanned.
+    """
+    members = scan.of_shard(prefix)
+    write = partial(_write_shard, members, scan.settings.max_pixels, workers or os.cpu_count() or 1, progress)
+    return store.build(shard_recipe(scan, prefix), write)[0]
+
+
+def _write_shard(
+    members: tuple[Member, ...], max_pixels: int, workers: int, progress: Progress | None, folder: Path
+) -> dict[str, Any]:
+    samples: list[dict[str, Any]] = []
+    rejects: list[dict[str, Any]] = []
+    checked = bounded_map(partial(_check, max_pixels=max_pixels), members, workers)
+    with ShardWriter(folder / TAR) as shard:
+        for number, (member, (data, found)) in enumerate(zip(members, checked, strict=True), 1):
+            if isinstance(found, Reject):
+                row = {"reason": found.reason.value, "detail": found.detail, "bytes": member.size}
+                rejects.append({"image_sha256": member.sha256, **row})
+            else:
+                facts = {"image_sha256": member.sha256, **asdict(found)}
+                name, offset = shard.write(member.sha256, found.extension, data, facts)
+                place = {"bytes": member.size, "member": name, "offset": offset}
+                samples.append({"split": member.split, **facts, **place})
+            if progress is not None and (number % 100 == 0 or number == len(members)):
+                progress("images checked", number, len(members))
+    write_table(folder / SAMPLES_TABLE, samples, SAMPLES)
+    write_table(folder / REJECTS_TABLE, rejects, SHARD_REJECTS)
+    rows = {TAR: len(samples), SAMPLES_TABLE: len(samples), REJECTS_TABLE: len(rejects)}
+    splits = Counter(row["split"] for row in samples)
+    return {
+        "rows": rows,
+        "samples": len(samples),
+        "rejected": len(rejects),
+        **{s: splits[s] for s in ("train", "test")},
+    }
+
+
+def _check(member: Member, max_pixels: int) -> tuple[bytes, ImageFacts | Reject]:
+    data = _fetch(member)
+    return data, inspect_image(data, max_pixels)
+
+
+def _fetch(member: Member) -> bytes:
+    """The bytes of a member, from the first of its places that still holds them."""
+    for place in member.places:
+        try:
+            data = place.read()
+        except OSError:
+            continue  # another name may still hold the same bytes; if none does, the error below says so
+        if hashlib.sha256(data).hexdigest() == member.sha256:
+            return data
+    raise VipError(f"{member.names[0]!r} changed while it was being read", "run again when the source is at rest")
+
+
+def build_dataset(store: ArtifactStore, scan: SourceScan, shards: list[Manifest]) -> Manifest:
+    """Join the shards of a scan to a dataset: all names, all rejects, and the ref ``dataset/<name>``.
+
+    Shards in which no image was good are not among its inputs; their rejects are in its table.
+
+    Raises:
+        VipError: where no image of the source can be decoded.
+    """
+    names, rejects = _join(store, scan, shards)
+    inputs = {f"shard/{shard.params['prefix']}": shard.ref for shard in shards if shard.stats["samples"]}
+    if not inputs:
+        raise VipError(_no_good(scan, rejects), "give a source with images that Pillow can decode")
+    settings = scan.settings
+    params = {
+        "bits": scan.bits,
+        "splits": settings.splits,
+        "test_share": settings.test_share,
+        "max_pixels": settings.max_pixels,
+        "max_bytes": settings.max_bytes,
+        "suppressed": scan.suppressed,
+        "names": fingerprint(names),
+        "rejects": fingerprint(rejects),
+        "format": FORMAT,
+    }
+    recipe = Recipe(kind="dataset", stage="build_dataset", inputs=inputs, params=params)
+    good = [shard for shard in shards if shard.stats["samples"]]
+    stats = {
+        **scan.counts,
+        **{what: sum(shard.stats[what] for shard in good) for what in ("samples", "train", "test")},
+        "shards": len(good),
+        "rejected": len(rejects),
+        "reasons": dict(sorted(Counter(row["reason"] for row in rejects).items())),
+    }
+
+    def write(folder: Path) -> dict[str, Any]:
+        rows = {
+            NAMES_TABLE: write_table(folder / NAMES_TABLE, names, NAMES),
+            REJECTS_TABLE: write_table(folder / REJECTS_TABLE, rejects, SOURCE_REJECTS),
+        }
+        return {"rows": rows, **stats}
+
+    manifest, _ = store.build(recipe, write)
+    Refs(store.backend).set(f"dataset/{settings.name}", manifest.ref)
+    return manifest
+
+
+def _join(
+    store: ArtifactStore, scan: SourceScan, shards: list[Manifest]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of the names table and of the rejects table, sorted."""
+    bad: dict[str, SourceReject] = {}
+    for shard in shards:
+        if shard.stats["rejected"]:
+            for row in read_table(store.read(shard, REJECTS_TABLE), SHARD_REJECTS).to_pylist():
+                reason = RejectReason(row["reason"])
+                bad[row["image_sha256"]] = SourceReject("", reason, row["detail"], row["bytes"], row["image_sha256"])
+    names, rejects = [], list(scan.rejects)
+    for member in scan.members:
+        reject = bad.get(member.sha256)
+        for name in member.names:
+            if reject is None:
+                prefix = prefix_of(member.sha256, scan.bits)
+                names.append({"image_sha256": member.sha256, "name": name, "shard": prefix})
+            else:
+                rejects.append(SourceReject(name, reject.reason, reject.detail, reject.size, member.sha256))
+    rejects.sort(key=lambda row: (row.name, row.reason, row.sha256 or "", row.detail))
+    return names, [
+        {"name": r.name, "reason": r.reason.value, "detail": r.detail, "bytes": r.size, "sha256": r.sha256}
+        for r in rejects
+    ]
+
+
+def _no_good(scan: SourceScan, rejects: list[dict[str, Any]]) -> str:
+    first = rejects[0]
+    return (
+        f"no image in {scan.source} can be used: {len(rejects)} rejected, such as {first['name']!r} ({first['detail']})"
+    )
