@@ -69,6 +69,18 @@ def load_config(path: Path, model: type[Config]) -> Config:
         raise config_error(str(path), error) from error
 
 
+def validated(model: type[Config], name: str, **values: Any) -> Config:
+    """``model(**values)`` with its first problem as one line.
+
+    Raises:
+        VipError: where a value is not allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise config_error(name, error) from error
+
+
 def config_error(name: str, error: ValidationError) -> VipError:
     """The first problem of a validation as one line."""
     first = error.errors()[0]
