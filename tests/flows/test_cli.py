@@ -1,0 +1,72 @@
+"""The command line: quick to answer, one line on failure."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli.common import load_config
+from flows.cli.main import COMMANDS, group
+from schemas.errors import VipError
+from schemas.region import View
+
+HEAVY = ("torch", "prefect", "diffusers", "transformers", "pyarrow", "numpy", "pydantic")
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom flows.cli.main import group\n"
+        "group.main(['--help'], standalone_mode=False)\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert all(name in done.stdout for name in COMMANDS)
+    # pydantic comes with the typed errors of the commands' shared code; everything slower stays out.
+    assert done.stderr.strip() in ("[]", "['pydantic']")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_the_table_explains_itself(name):
+    result = CliRunner().invoke(group, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Usage" in result.output and "--help" in result.output
+
+
+def test_an_unknown_command_is_wrong_usage():
+    done = run("shrad")
+    assert done.returncode == 2 and "No such command" in done.stderr
+
+
+def test_a_failure_is_one_line_and_exit_1(tmp_path):
+    done = run("ui", "--root", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("vip: ") and "vip demo" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("width: 64\nheight: 64\nwidht: 3", "widht is no known setting"),
+        ("width: 4\nheight: 64", "width: Input should be greater than or equal to 8"),
+        ("width: [", "is no YAML"),
+        ("[1, 2]", "the file: Input should be a valid dictionary"),
+    ],
+)
+def test_a_bad_config_is_one_line_that_names_the_setting(tmp_path, text, message):
+    path = tmp_path / "view.yaml"
+    path.write_text(text)
+    with pytest.raises(VipError) as caught:
+        load_config(path, View)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_config_is_named(tmp_path):
+    with pytest.raises(VipError, match=r"no\.yaml cannot be read: No such file"):
+        load_config(tmp_path / "no.yaml", View)
