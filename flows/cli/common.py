@@ -69,7 +69,7 @@ def load_config(path: Path, model: type[Config]) -> Config:
         raise config_error(str(path), error) from error
 
 
-def validated(model: type[Config], name: str, **values: Any) -> Config:
+def validated(model: type[Config], what: str, **values: Any) -> Config:
     """``model(**values)`` with its first problem as one line.
 
     Raises:
@@ -78,7 +78,7 @@ def validated(model: type[Config], name: str, **values: Any) -> Config:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise config_error(name, error) from error
+        raise config_error(what, error) from error
 
 
 def config_error(name: str, error: ValidationError) -> VipError:

@@ -26,7 +26,7 @@ def command(
     from flows.run import local_run
 
     settings = validated(
-        ShardSettings, "shard", name=name, bits=bits, samples_per_shard=samples_per_shard, test_share=test_share
+        ShardSettings, "vip shard", name=name, bits=bits, samples_per_shard=samples_per_shard, test_share=test_share
     )
     console.quiet = as_json
     with local_run(root):
