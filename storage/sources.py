@@ -38,7 +38,7 @@ def walk_source(source: str, settings: ShardSettings) -> Iterator[Found]:
     source = source.removeprefix("file://").removeprefix("local://")
     path = Path(source).expanduser()
     if path.is_dir():
-        yield from _walk_folder(path, settings)
+        yield from _walk_folder(str(path), settings)
     elif path.exists():
         yield from _walk_single(path, settings)
     elif glob.has_magic(source):
@@ -54,7 +54,7 @@ def _walk_single(path: Path, settings: ShardSettings) -> Iterator[Found]:
         raise VipError(
             f"source {path} is neither a folder nor a .tar or .parquet file", "give the folder that holds the images"
         )
-    yield from _walk_file(str(path), readable_name(path.name), settings, alone=True)
+    yield from _walk_file(str(path), readable_name(path.name), settings, None, alone=True)
 
 
 def _walk_glob(pattern: str, settings: ShardSettings) -> Iterator[Found]:
@@ -70,11 +70,12 @@ def _walk_glob(pattern: str, settings: ShardSettings) -> Iterator[Found]:
         fixed.append(part)
     base = Path(*fixed) if fixed else Path()
     for match in matches:
+        name = readable_name(os.path.relpath(match, base))
         if Path(match).is_dir():
             if "**" not in pattern:
-                yield from _walk_folder(Path(match), settings, base)
+                yield from _walk_folder(match, settings, name)
             continue
-        yield from _walk_file(match, readable_name(os.path.relpath(match, base)), settings)
+        yield from _walk_file(match, name, settings, stated_split(name, settings.splits))
 
 
 def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
@@ -95,63 +96,65 @@ def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
         if is_hidden(name):
             yield Hidden(name)
             continue
-        yield from _walk_file(files.unstrip_protocol(path), name, settings, size=int(files.size(path)), alone=single)
+        split = stated_split(name, settings.splits)
+        yield from _open(files.unstrip_protocol(path), name, int(files.size(path)), settings, split, single)
 
 
-def _walk_folder(root: Path, settings: ShardSettings, base: Path | None = None) -> Iterator[Found]:
-    """Depth first, sorted, links to folders last: each real folder is read once, under its own name if it has one."""
-    base = base or root
+def _walk_folder(root: str, settings: ShardSettings, called: str = "") -> Iterator[Found]:
+    """Depth first, sorted, links to folders last: each real folder is read once, under its own name if it has one.
+
+    Plain strings all the way: a path object for each of a million files would cost more than reading them.
+    """
     visited: set[tuple[int, int]] = set()
-    links: list[Path] = []
-    pending = [root]
+    links: list[tuple[str, str]] = []
+    pending = [(root, called)]
     while pending or links:
-        folder = pending.pop() if pending else links.pop(0)
+        folder, called = pending.pop() if pending else links.pop(0)
         try:
-            facts = folder.stat()
+            facts = os.stat(folder)  # noqa: PTH116
             if (facts.st_dev, facts.st_ino) in visited:
-                yield Unread(_name(folder, base), RejectReason.SYMLINK_LOOP, "a link to a folder that was read already")
+                yield Unread(called, RejectReason.SYMLINK_LOOP, "a link to a folder that was read already")
                 continue
             visited.add((facts.st_dev, facts.st_ino))
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            yield Unread(_name(folder, base), RejectReason.UNREADABLE, error.strerror or type(error).__name__)
+            yield Unread(called or ".", RejectReason.UNREADABLE, error.strerror or type(error).__name__)
             continue
         folders = []
+        split = stated_split(f"{called}/file", settings.splits)
         for entry in entries:
-            path = Path(entry.path)
+            name = readable_name(f"{called}/{entry.name}" if called else entry.name)
             if entry.name.startswith("."):
-                yield Hidden(_name(path, base))
+                yield Hidden(name)
             elif entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-            elif entry.is_symlink() and path.is_dir():
-                links.append(path)
+                folders.append((entry.path, name))
+            elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112
+                links.append((entry.path, name))
             else:
-                yield from _walk_file(entry.path, _name(path, base), settings)
+                yield from _walk_file(entry.path, name, settings, split)
         pending.extend(reversed(folders))
 
 
 def _walk_file(
-    path: str, name: str, settings: ShardSettings, size: int | None = None, alone: bool = False
+    path: str, name: str, settings: ShardSettings, split: str | None, alone: bool = False
 ) -> Iterator[Found]:
-    if size is None:
-        try:
-            facts = os.stat(path)  # noqa: PTH116 - a plain string is much cheaper at a million files
-        except OSError as error:
-            reason = RejectReason.SYMLINK_LOOP if error.errno == errno.ELOOP else RejectReason.UNREADABLE
-            yield Unread(name, reason, error.strerror or type(error).__name__)
-            return
-        if not stat.S_ISREG(facts.st_mode):
-            yield Unread(name, RejectReason.NOT_A_FILE, "a pipe, socket or device")
-            return
-        size = facts.st_size
+    try:
+        facts = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        reason = RejectReason.SYMLINK_LOOP if error.errno == errno.ELOOP else RejectReason.UNREADABLE
+        yield Unread(name, reason, error.strerror or type(error).__name__)
+        return
+    if stat.S_ISREG(facts.st_mode):
+        yield from _open(path, name, facts.st_size, settings, split, alone)
+    else:
+        yield Unread(name, RejectReason.NOT_A_FILE, "a pipe, socket or device")
+
+
+def _open(path: str, name: str, size: int, settings: ShardSettings, split: str | None, alone: bool) -> Iterator[Found]:
     if not is_container(name):
-        yield Item(name, FilePlace(path), size, stated_split(name, settings.splits))
+        yield Item(name, FilePlace(path), size, split)
     elif name.lower().endswith(".tar"):
         yield from walk_tar(path, name, size, settings)
     else:
         yield from walk_parquet(path, name, settings, strict=alone)
-
-
-def _name(path: Path, base: Path) -> str:
-    return readable_name(path.relative_to(base).as_posix())

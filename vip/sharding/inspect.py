@@ -1,10 +1,12 @@
 """Inspect an image's bytes: what it is, or the typed reason why it is none."""
 
+import functools
 import io
 import re
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
@@ -81,10 +83,14 @@ class Reject:
 
 def looks_like_image(head: bytes) -> bool:
     """Whether the first :data:`HEAD` bytes begin one of the formats that are read."""
-    if not all(name in Image.OPEN for name in _READERS):
-        Image.init()
     # `accept` answers with False, True, or a message for a format whose library is missing.
-    return any(accept is None or accept(head) is True for accept in (Image.OPEN[name][1] for name in _READERS))
+    return any(accept(head) is True for accept in _accepts())
+
+
+@functools.cache
+def _accepts() -> list[Callable[[bytes], object]]:
+    Image.init()
+    return [accept for _, accept in (Image.OPEN[name] for name in _READERS) if accept is not None]
 
 
 def inspect_image(data: bytes, max_pixels: int) -> ImageFacts | Reject:
