@@ -1,15 +1,12 @@
 """Item: one file, tar member or Parquet row of a source, and where its bytes can be fetched again."""
 
-import functools
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
-
-import fsspec
 
 from schemas.sharding import RejectReason
 
@@ -24,6 +21,8 @@ def is_url(path: str) -> bool:
 def open_binary(path: str) -> IO[bytes]:
     """A local file or a URL as a stream of bytes that can seek."""
     if is_url(path):
+        import fsspec
+
         files, inside = fsspec.core.url_to_fs(path)
         return files.open(inside, "rb")
     return Path(path).open("rb")
@@ -38,6 +37,8 @@ class FilePlace:
     def read(self) -> bytes:
         """The bytes of the file."""
         if is_url(self.path):
+            import fsspec
+
             files, path = fsspec.core.url_to_fs(self.path)
             return files.cat_file(path)
         # A bare descriptor: half the cost of open() for a million small files. Never waits on a pipe.
@@ -57,6 +58,8 @@ class RangePlace:
     def read(self) -> bytes:
         """The bytes of the range; fewer where the file ends early."""
         if is_url(self.path):
+            import fsspec
+
             files, path = fsspec.core.url_to_fs(self.path)
             return files.cat_file(path, self.offset, self.offset + self.size)
         with io.FileIO(self.path) as file:
@@ -74,21 +77,32 @@ class RowPlace:
     row: int
 
     def read(self) -> bytes:
-        """The bytes of the row; reads its row group, so fetch many rows of a group one after the other."""
-        return read_group(self.path, self.column, self.group)[self.row].as_py() or b""
+        """The bytes of the row. Its row group is read up to it: for many rows use :func:`read_rows`."""
+        return next((data for _, data in read_rows(self.path, self.column, self.group, (self.row,))), b"")
 
 
 Place = FilePlace | RangePlace | RowPlace
 
 
-@functools.lru_cache(maxsize=2)
-def read_group(path: str, column: str, group: int) -> Any:
-    """The chunked Arrow array of one column of one row group; the last two are kept."""
+def read_rows(path: str, column: str, group: int, rows: Container[int]) -> Iterator[tuple[int, bytes]]:
+    """The wanted rows of one row group of a Parquet file, in order, a small batch in memory at a time.
+
+    Raises:
+        OSError: where they cannot be read.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with open_binary(path) as file:
-        values = pq.ParquetFile(file).read_row_group(group, columns=[column]).column(0)
-    return struct_leaf(values, column)
+    try:
+        with open_binary(path) as file:
+            row = 0
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=64, row_groups=[group], columns=[column]):
+                for value in struct_leaf(batch.column(0), column):
+                    if row in rows:
+                        yield row, value.as_py() or b""
+                    row += 1
+    except pa.ArrowException as error:
+        raise OSError(f"row group {group} of {path}: {error}") from error
 
 
 def struct_leaf(values: Any, column: str) -> Any:

@@ -11,8 +11,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
-
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
 from storage.items import FilePlace, Hidden, Item, Unread, is_container, is_hidden, is_url, readable_name, stated_split
@@ -79,6 +77,8 @@ def _walk_glob(pattern: str, settings: ShardSettings) -> Iterator[Found]:
 
 
 def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
+    import fsspec
+
     try:
         files, root = fsspec.core.url_to_fs(url)
         matches = sorted(files.glob(root)) if glob.has_magic(root) else [root]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from schemas.errors import VipError
 from schemas.manifest import Manifest, Recipe
 from schemas.sharding import RejectReason, ShardSettings
 from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
+from storage.items import RowPlace
 from storage.refs import Refs
 from storage.shards import SAMPLES_TABLE, TAR, ShardWriter
 from storage.store import ArtifactStore
@@ -21,6 +23,7 @@ from storage.tables import read_table, write_table
 from vip.sharding.inspect import ImageFacts, Reject, inspect_image
 from vip.sharding.pool import bounded_map
 from vip.sharding.scan import Member, Progress, SourceReject, SourceScan, prefix_of, scan_source
+from vip.sharding.spool import needs_spool, spool_rows, spooled
 
 FORMAT = 1
 REJECTS_TABLE = "rejects.parquet"
@@ -45,10 +48,11 @@ def shard_source(
     """
     scan = scan_source(source, settings, suppress, workers, previous_bits(store, settings.name), progress)
     shards = []
-    for number, prefix in enumerate(scan.prefixes, 1):
-        shards.append(build_shard(store, scan, prefix, workers))
-        if progress is not None:
-            progress("shards", number, len(scan.prefixes))
+    with spooled(scan, missing_shards(store, scan)) as ready:
+        for number, prefix in enumerate(scan.prefixes, 1):
+            shards.append(build_shard(store, ready, prefix, workers))
+            if progress is not None:
+                progress("shards", number, len(scan.prefixes))
     return build_dataset(store, scan, shards)
 
 
@@ -74,6 +78,11 @@ def shard_recipe(scan: SourceScan, prefix: str) -> Recipe:
     return Recipe(kind="shard", stage="build_shard", params=params)
 
 
+def missing_shards(store: ArtifactStore, scan: SourceScan) -> list[str]:
+    """The shards of a scan that have yet to be made."""
+    return [prefix for prefix in scan.prefixes if store.find(shard_recipe(scan, prefix)) is None]
+
+
 def build_shard(
     store: ArtifactStore,
     scan: SourceScan,
@@ -97,6 +106,11 @@ def build_shard(
 def _write_shard(
     members: tuple[Member, ...], max_pixels: int, workers: int, progress: Progress | None, folder: Path
 ) -> dict[str, Any]:
+    if needs_spool(members):
+        with tempfile.TemporaryDirectory(prefix="vip-rows-") as scratch:
+            copied = spool_rows(members, Path(scratch) / "rows")
+            if not needs_spool(copied):
+                return _write_shard(copied, max_pixels, workers, progress, folder)
     samples: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
     checked = bounded_map(partial(_check, max_pixels=max_pixels), members, workers)
@@ -131,7 +145,7 @@ def _check(member: Member, max_pixels: int) -> tuple[bytes, ImageFacts | Reject]
 
 def _fetch(member: Member) -> bytes:
     """The bytes of a member, from the first of its places that still holds them."""
-    for place in member.places:
+    for place in sorted(member.places, key=lambda place: isinstance(place, RowPlace)):
         try:
             data = place.read()
         except OSError:

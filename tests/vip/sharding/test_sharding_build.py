@@ -18,11 +18,12 @@ from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
 from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
+from storage.items import read_rows
 from storage.refs import Refs
 from storage.shards import read_one, read_samples
 from storage.store import ArtifactStore
 from storage.tables import read_table
-from vip.sharding import build
+from vip.sharding import build, spool
 from vip.sharding.build import build_shard, previous_bits, shard_source
 from vip.sharding.scan import resolve_bits, scan_source, split_of
 
@@ -313,6 +314,31 @@ def test_sources_that_hold_nothing_say_what_to_do(store, tmp_path, fill):
     for source, message in cases.items():
         with pytest.raises(VipError, match=message):
             shard_source(store, source, THREE_BITS)
+
+
+def test_parquet_rows_are_fetched_in_one_pass_and_only_for_shards_that_are_missing(
+    store, fill, tmp_path, pictures, encoded, monkeypatch
+):
+    groups = []
+
+    def counted(path, column, group, rows):
+        groups.append(group)
+        return read_rows(path, column, group, rows)
+
+    monkeypatch.setattr(spool, "read_rows", counted)
+    path = tmp_path / "all.parquet"
+    pq.write_table(pa.table({"image": pictures}), path, row_group_size=10)
+    first = shard_source(store, str(path), THREE_BITS)
+    assert groups == [0, 1, 2, 3]
+    shard_source(store, str(path), THREE_BITS)
+    assert groups == [0, 1, 2, 3]
+    pq.write_table(pa.table({"image": [*pictures, encoded(77)]}), path, row_group_size=10)
+    second = shard_source(store, str(path), THREE_BITS)
+    assert len(groups) <= 9
+    assert len(set(digests(second).items()) - set(digests(first).items())) == 1
+    scan = scan_source(str(path), THREE_BITS)
+    alone = build_shard(ArtifactStore(tmp_path / "alone"), scan, scan.prefixes[0])
+    assert alone.digest == second.inputs[f"shard/{scan.prefixes[0]}"].digest
 
 
 def test_progress_is_told(store, fill, pictures):
