@@ -113,6 +113,23 @@ GATE_CHECKS = pa.schema(
     ]
 )
 
+GENERATED = pa.schema(
+    [
+        pa.field("image_sha256", pa.string(), nullable=False),  # of the original that was continued
+        pa.field("view_json", pa.string(), nullable=False),
+        pa.field("region_json", pa.string(), nullable=False),
+        pa.field("setting", pa.string(), nullable=False),
+        pa.field("caption_id", pa.string()),  # whose texts were used; null where the setting uses none
+        pa.field("center_prompt", pa.string(), nullable=False),
+        pa.field("surrounding_prompt", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),  # of this image's own generator
+        pa.field("pasted", pa.string(), nullable=False),  # member of generated.tar with the known part pasted back
+        pa.field("unpasted", pa.string(), nullable=False),  # as the model gave it
+        pa.field("psnr_known_pasted", pa.float64(), nullable=False),  # dB, 100 = identical
+        pa.field("psnr_known_unpasted", pa.float64(), nullable=False),
+    ]
+)
+
 METRICS = pa.schema(
     [
         pa.field("metric_id", pa.string(), nullable=False),

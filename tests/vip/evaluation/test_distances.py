@@ -1,0 +1,152 @@
+"""Distances agree with closed forms and with independent implementations."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from schemas.errors import VipError
+from vip.evaluation.frechet import Moments, frechet_distance
+from vip.evaluation.inception_score import inception_score
+from vip.evaluation.interval import mean_of
+from vip.evaluation.kid import kernel_distance
+from vip.evaluation.known_part import CAP, psnr_known
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Metric .* will save:UserWarning")
+
+
+class Passes(torch.nn.Module):
+    """A feature network that hands its input on."""
+
+    num_features = 16
+
+    def forward(self, x):
+        return x
+
+
+def two_sets(n=300, width=16, seed=0):
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(width, width))
+    real = rng.normal(size=(n, width)) @ mix
+    return real.astype(np.float32), (real * 0.8 + rng.normal(size=(n, width)) + 0.3).astype(np.float32)
+
+
+def exact_set(mean, covariance, n, rng):
+    """Points whose sample mean and unbiased covariance are exactly the given ones."""
+    points = rng.normal(size=(n, len(mean)))
+    points -= points.mean(axis=0)
+    whitened = points @ np.linalg.inv(np.linalg.cholesky(np.cov(points.T)).T)
+    return whitened @ np.linalg.cholesky(covariance).T + mean
+
+
+def test_gaussians_of_known_moments_have_the_closed_form():
+    rng = np.random.default_rng(1)
+    mean, spread = np.array([1.0, -2.0, 0.5]), np.array([4.0, 1.0, 0.25])
+    one = Moments.of([exact_set(np.zeros(3), np.eye(3), 50, rng)])
+    two = Moments.of([exact_set(mean, np.diag(spread), 70, rng)])
+    # For commuting covariances: |m|^2 + sum (sqrt(c1) - sqrt(c2))^2.
+    assert frechet_distance(one, two) == pytest.approx(mean @ mean + ((1 - np.sqrt(spread)) ** 2).sum(), rel=1e-9)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_agrees_with_torchmetrics_and_with_a_matrix_square_root():
+    real, made = two_sets()
+    ours = frechet_distance(Moments.of([real[:100], real[100:]]), Moments.of([made]))
+    theirs = FrechetInceptionDistance(feature=Passes(), normalize=True)
+    theirs.update(torch.from_numpy(real), real=True)
+    theirs.update(torch.from_numpy(made), real=False)
+    assert ours == pytest.approx(float(theirs.compute()), rel=1e-4)
+    c1, c2 = np.cov(real.astype(float).T), np.cov(made.astype(float).T)
+    gap = real.mean(0, dtype=float) - made.mean(0, dtype=float)
+    assert ours == pytest.approx(gap @ gap + np.trace(c1 + c2 - 2 * linalg.sqrtm(c1 @ c2).real), rel=1e-6)
+
+
+def test_frechet_stands_fewer_images_than_features():
+    real, made = two_sets(n=10, width=64)
+    distance = frechet_distance(Moments.of([real]), Moments.of([made]))
+    assert np.isfinite(distance) and distance > 0
+
+
+def test_moments_do_not_depend_on_how_the_features_arrive():
+    real, _ = two_sets()
+    real += 1000  # a large offset is what naive sums of squares lose
+    whole, pieces = Moments.of([real]), Moments.of([real[:7], real[7:7], real[7:200], real[200:]])
+    np.testing.assert_allclose(pieces.mean, whole.mean, rtol=1e-12)
+    np.testing.assert_allclose(pieces.covariance, np.cov(real.astype(float).T), rtol=1e-9)
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(VipError, match="at least two images"):
+        Moments.of([])
+    with pytest.raises(VipError, match="at least two images"):
+        _ = Moments.of([np.ones((1, 4))]).covariance
+
+
+def test_kid_agrees_with_torchmetrics():
+    real, made = two_sets()
+    theirs = KernelInceptionDistance(feature=Passes(), subsets=1, subset_size=len(real), normalize=True)
+    theirs.update(torch.from_numpy(real), real=True)
+    theirs.update(torch.from_numpy(made), real=False)
+    ours = kernel_distance(real, made, resamples=0, confidence=0.95, seed=0)
+    assert ours.value == pytest.approx(float(theirs.compute()[0]), rel=1e-4)
+    assert ours.low is None and ours.high is None
+
+
+def test_kid_does_not_depend_on_its_block_size(monkeypatch):
+    real, made = two_sets(n=90)
+    whole = kernel_distance(real, made, 100, 0.95, 3)
+    monkeypatch.setattr("vip.evaluation.kid._BLOCK", 32)
+    np.testing.assert_allclose(kernel_distance(real, made, 100, 0.95, 3), whole, rtol=1e-9)
+
+
+def test_the_interval_of_kid_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    hits, centred = 0, 0.0
+    for trial in range(60):
+        real = rng.normal(size=(80, 4))
+        found = kernel_distance(real, rng.normal(0.4, 1, size=(80, 4)), 200, 0.9, trial)
+        # Truth by a large sample, below.
+        hits += found.low <= TRUTH <= found.high
+        centred += found.value / 60
+    assert centred == pytest.approx(TRUTH, rel=0.1)
+    assert 47 <= hits <= 60
+
+
+def _truth():
+    rng = np.random.default_rng(99)
+    real, made = rng.normal(size=(3000, 4)), rng.normal(0.4, 1, size=(3000, 4))
+    return kernel_distance(real, made, 0, 0.9, 0).value
+
+
+TRUTH = _truth()
+
+
+def test_inception_score_agrees_with_torchmetrics_and_has_its_bounds():
+    logits = np.random.default_rng(2).normal(size=(200, 10)).astype(np.float32) * 3
+    theirs = InceptionScore(feature=Passes(), splits=1)
+    theirs.update(torch.from_numpy(logits))
+    assert inception_score([logits[:50], logits[50:]]) == pytest.approx(float(theirs.compute()[0]), rel=1e-4)
+    assert inception_score([np.eye(10) * 1000]) == pytest.approx(10)
+    assert inception_score([np.ones((5, 10))]) == pytest.approx(1)
+
+
+def test_a_mean_has_an_interval_and_a_constant_has_a_point():
+    values = np.random.default_rng(3).normal(5, 1, 400)
+    found = mean_of(values, 500, 0.95, 0)
+    assert found.low < found.value < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 / 20, rel=0.2)
+    assert mean_of(np.full(9, 7.0), 500, 0.95, 0) == (7.0, 7.0, 7.0, 9)
+
+
+def test_psnr_looks_at_the_known_part_only():
+    real = np.full((8, 8, 3), 100, np.uint8)
+    mask = np.ones((8, 8), np.uint8)
+    mask[2:6, 2:6] = 0
+    other = np.where(mask[..., None] == 1, np.uint8(0), real)
+    assert psnr_known(real, other, mask) == CAP
+    other[2:6, 2:6] = 110
+    assert psnr_known(real, other, mask) == pytest.approx(20 * np.log10(255 / 10))

@@ -1,0 +1,104 @@
+"""Evaluate: one checkpoint in one exam, into a metrics table."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.evaluate_config import EvaluateConfig
+from schemas.manifest import Manifest, Recipe
+from schemas.tables import METRICS
+from storage.store import ArtifactStore
+from storage.tables import write_table
+from vip.evaluation.exam import Item, read_exam, texts_of
+from vip.evaluation.features import generated_features, real_features
+from vip.evaluation.networks import load_network
+from vip.evaluation.rows import REAL, MetricRows
+from vip.evaluation.sample import Progress, Sampler, make_samples
+
+METRICS_TABLE = "metrics.parquet"
+CHUNK = 256
+"""Images an artifact: what a killed exam loses at most, and what a changed image costs."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def evaluate(
+    store: ArtifactStore,
+    config: EvaluateConfig,
+    checkpoint: Manifest,
+    dataset: Manifest,
+    prompt_sets: Mapping[str, Manifest],
+    progress: Progress = _silent,
+) -> Manifest:
+    """Sample, take features, measure; whatever already exists is found by its key.
+
+    Args:
+        store: where everything lies.
+        config: the exam.
+        checkpoint: the model under examination.
+        dataset: whose images are continued.
+        prompt_sets: ``oracle`` and ``centre_only`` -> the pinned caption set, as far as the settings use them.
+        progress: called with (what, done, total).
+
+    Returns:
+        An ``evaluation`` artifact with ``metrics.parquet`` (schema ``METRICS``).
+
+    Raises:
+        VipError: where captions are missing or fewer than two images are left.
+    """
+    exam = read_exam(store, config, dataset, prompt_sets)
+    network = load_network(config.network)
+    sampler = Sampler(store, checkpoint)
+    samples: dict[str, list[Manifest]] = {}
+    features: dict[str, list[Manifest]] = {}
+    for setting in config.settings:
+        texts = texts_of(exam, config, setting)
+        samples[setting] = [
+            make_samples(store, config, sampler, setting, chunk, texts, progress) for chunk in _chunks(exam.items)
+        ]
+        features[setting] = [generated_features(store, network, made, progress) for made in samples[setting]]
+    real = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.items)]
+    if config.floor and len(exam.spare) > 1:
+        features[REAL] = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.spare)]
+
+    view, region = config.geometry
+    recipe = Recipe(
+        kind="evaluation",
+        stage="evaluate",
+        inputs={
+            "checkpoint": checkpoint.ref,
+            "dataset": dataset.ref,
+            **{f"prompts/{name}": prompt_sets[name].ref for name in config.needs},
+            **_numbered("samples", samples),
+            **_numbered("features", {"real": real, **features}),
+        },
+        params={
+            **config.model_dump(mode="json", exclude={"batch_size", "preset", "view", "region", "network"}),
+            "view": view.model_dump(mode="json"),
+            "region": region.model_dump(mode="json"),
+            "network": {"name": network.name, "digest": network.digest},
+        },
+    )
+
+    def build(folder: Path) -> dict[str, Any]:
+        metrics = MetricRows(recipe.key, config, checkpoint, prompt_sets, network)
+        for number, (setting, made) in enumerate(features.items()):
+            progress("measuring", number, len(features))
+            metrics.distances(store, setting, real, made, paired=setting != REAL)
+            if setting != REAL:
+                metrics.known_part(store, setting, samples[setting])
+        progress("measuring", len(features), len(features))
+        count = write_table(folder / METRICS_TABLE, metrics.rows, METRICS)
+        return {"rows": {METRICS_TABLE: count}, "images": len(exam.items), "without_caption": exam.without_caption}
+
+    return store.build(recipe, build)[0]
+
+
+def _chunks(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+
+
+def _numbered(what: str, manifests: Mapping[str, Sequence[Manifest]]) -> dict[str, Any]:
+    return {f"{what}/{name}/{n}": made.ref for name, many in manifests.items() for n, made in enumerate(many)}

@@ -1,0 +1,30 @@
+"""Inception Score's statistic, on the class logits of any network."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.special import log_softmax, xlogy
+
+from schemas.errors import VipError
+
+
+def inception_score(blocks: Iterable[np.ndarray]) -> float:
+    """``exp(mean KL(p(class | image) || p(class)))`` (Salimans et al., 2016) over all images at once (splits = 1).
+
+    Args:
+        blocks: logits of shape (n, classes), in any number of pieces; one pass, memory of one piece.
+
+    Returns:
+        A value from 1 to the number of classes. It rises with the number of images: compare only equal numbers.
+    """
+    count, entropy, total = 0, 0.0, np.zeros(0)
+    for block in blocks:
+        log = log_softmax(np.asarray(block, np.float64), axis=1)
+        chance = np.exp(log)
+        entropy += float((chance * log).sum())
+        total = total + chance.sum(axis=0) if count else chance.sum(axis=0)
+        count += len(block)
+    if not count:
+        raise VipError("there are no logits to score", "give the exam at least two images")
+    mean = total / count
+    return float(np.exp(entropy / count - xlogy(mean, mean).sum()))

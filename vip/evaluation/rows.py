@@ -1,0 +1,119 @@
+"""The rows of a metrics table, each under an id that its exam and its name decide."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from schemas.canonical import fingerprint
+from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
+from schemas.manifest import Manifest
+from schemas.tables import GENERATED
+from storage.store import ArtifactStore
+from storage.tables import read_table
+from vip.evaluation.features import blocks
+from vip.evaluation.frechet import Moments, frechet_distance
+from vip.evaluation.inception_score import inception_score
+from vip.evaluation.interval import Estimate, mean_of
+from vip.evaluation.kid import kernel_distance
+from vip.evaluation.networks import FeatureNetwork, label_of
+from vip.evaluation.known_part import CAP
+from vip.evaluation.sample import TABLE
+
+REAL = "control:real"
+"""The setting of rows that compare real images with other real images."""
+
+
+class MetricRows:
+    """Collects the rows of one evaluation.
+
+    Args:
+        key: of the evaluation artifact.
+        config: the exam.
+        checkpoint: the model under examination.
+        prompt_sets: kind of prompt -> caption set.
+        network: whose features are compared.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        config: EvaluateConfig,
+        checkpoint: Manifest,
+        prompt_sets: Mapping[str, Manifest],
+        network: FeatureNetwork,
+    ) -> None:
+        self.key = key
+        self.config = config
+        self.checkpoint = checkpoint.digest
+        self.prompt_sets = {name: manifest.digest for name, manifest in prompt_sets.items()}
+        self.network = label_of(network.name, network.digest)
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, metric: str, setting: str, estimate: Estimate, unit: str, on_features: bool = False) -> None:
+        """One figure. ``on_features`` names the feature network in its row."""
+        view, region = self.config.geometry
+        name = {"metric": metric, "setting": setting, "network": self.network if on_features else None}
+        row = {
+            "metric_id": fingerprint({"evaluation": self.key, **name})[:32],
+            **name,
+            **estimate._asdict(),
+            "checkpoint": "" if setting == REAL else self.checkpoint,
+            "caption_set": self.prompt_sets.get(PROMPTS_OF.get(setting, ""), ""),
+            "view": view.id,
+            "region": region.id,
+            "unit": unit,
+        }
+        self.rows.append(row)
+
+    def distances(
+        self, store: ArtifactStore, setting: str, real: Sequence[Manifest], other: Sequence[Manifest], paired: bool
+    ) -> None:
+        """Frechet and kernel distance and the score of the logits, as far as both sides have the same number.
+
+        Args:
+            store: where the features lie.
+            setting: what ``other`` was made under; ``REAL`` for other real images.
+            real, other: features artifacts.
+            paired: row i on both sides is the same image, so that images can be resampled together.
+        """
+        n = min(_count(real), _count(other))
+        one, two = (Moments.of(_first(blocks(store, many), n)) for many in (real, other))
+        point = Estimate(frechet_distance(one, two), None, None, n)
+        self.add("frechet_distance", setting, point, "squared feature distance", on_features=True)
+        kernel = kernel_distance(
+            *(np.concatenate(list(_first(blocks(store, many), n))) for many in (real, other)),
+            # Without pairing, the two sides would have to be drawn apart; the floor is given as a point.
+            resamples=self.config.resamples if paired else 0,
+            confidence=self.config.confidence,
+            seed=self.config.seed,
+        )
+        self.add("kid", setting, kernel, "squared MMD", on_features=True)
+        score = Estimate(inception_score(_first(blocks(store, other, "logits"), n)), None, None, n)
+        self.add("inception_score", setting, score, "effective classes", on_features=True)
+
+    def known_part(self, store: ArtifactStore, setting: str, samples: Sequence[Manifest]) -> None:
+        """PSNR of the known part before and after pasting, and the share of images that keep it bit for bit."""
+        tables = [read_table(store.read(made, TABLE), GENERATED) for made in samples]
+        options = {
+            "resamples": self.config.resamples,
+            "confidence": self.config.confidence,
+            "seed": self.config.seed,
+        }
+        for column in ("psnr_known_unpasted", "psnr_known_pasted"):
+            values = np.concatenate([table.column(column).to_numpy() for table in tables])
+            self.add(column, setting, mean_of(values, **options), "dB, 100 = identical")
+        exact = mean_of(values >= CAP, **options)
+        self.add("known_part_exact", setting, exact, "share of images")
+
+
+def _count(manifests: Sequence[Manifest]) -> int:
+    return sum(int(manifest.stats["images"]) for manifest in manifests)
+
+
+def _first(pieces: Any, n: int) -> Any:
+    for piece in pieces:
+        if n <= 0:
+            return
+        yield piece[:n]
+        n -= len(piece)
