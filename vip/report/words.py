@@ -1,0 +1,65 @@
+"""What a person reads in place of an identifier."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SETTINGS: Mapping[str, tuple[str, str]] = {
+    "oracle": ("Oracle captions", "the captioner saw the whole image"),
+    "centre_only": ("Centre-only captions", "the captioner saw only the known part and imagined the rest"),
+    "unconditional": ("Unconditional", "no text: Center:; Surrounding:"),
+    "control:swapped": ("Swapped", "control: centre and surrounding text exchanged"),
+    "control:shuffled": ("Shuffled", "control: the caption of another image"),
+    "control:real": ("Real images", "floor: other real images against these"),
+}
+
+# label, better direction, decimals
+_METRICS: Mapping[str, tuple[str, str, int]] = {
+    "frechet_distance": ("Fréchet distance", "lower", 2),
+    "kid": ("Kernel distance", "lower", 4),
+    "inception_score": ("Inception Score", "higher", 3),
+    "psnr_known_unpasted": ("PSNR of the known part, as generated", "higher", 2),
+    "psnr_known_pasted": ("PSNR of the known part, pasted", "higher", 2),
+    "known_part_exact": ("Known part bit-exact", "higher", 3),
+}
+
+
+def setting_label(setting: str) -> str:
+    """Such as ``Oracle captions``."""
+    return SETTINGS.get(setting, (setting, ""))[0]
+
+
+def metric_label(row: Mapping[str, Any]) -> str:
+    """The metric's name, with the feature network's in it where there is one: never a bare "FID"."""
+    label = _METRICS.get(row["metric"], (row["metric"].replace("_", " "), "", 4))[0]
+    return f"{label} ({row['network'].partition('@')[0]} features)" if row["network"] else label
+
+
+def metric_better(metric: str) -> str:
+    """``lower``, ``higher`` or nothing."""
+    return _METRICS.get(metric, ("", "", 4))[1]
+
+
+def number(metric: str, value: float | None) -> str:
+    """A value with the decimals that its metric deserves."""
+    if value is None:
+        return ""
+    return f"{value:.{_METRICS.get(metric, ('', '', 4))[2]}f}"
+
+
+def duration(seconds: float) -> str:
+    """Such as ``0.4 s``, ``12 s`` or ``3 min 5 s``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def count(value: int) -> str:
+    """With a thin space between thousands."""
+    return f"{value:,}".replace(",", "\u202f")
