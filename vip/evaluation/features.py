@@ -76,8 +76,9 @@ def blocks(store: ArtifactStore, manifests: Sequence[Manifest], name: str = "poo
     for manifest in manifests:
         with safe_open(store.local(manifest) / FILE, framework="numpy") as file:
             rows = file.get_slice(name)
-            for start in range(0, rows.get_shape()[0], _ROWS):
-                yield rows[start : start + _ROWS]
+            count = rows.get_shape()[0]
+            for start in range(0, count, _ROWS):
+                yield rows[start : min(start + _ROWS, count)]
 
 
 def _features(

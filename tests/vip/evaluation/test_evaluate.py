@@ -1,0 +1,155 @@
+"""An exam: pinned images and texts, pictures that do not depend on batches, work that is never done twice."""
+
+import numpy as np
+import pytest
+
+from schemas.bank import Bank
+from schemas.errors import VipError
+from schemas.evaluate_config import EvaluateConfig
+from schemas.region import BrushRegion
+from schemas.tables import GENERATED, METRICS
+from storage.store import ArtifactStore
+from storage.tables import read_table
+from tests.vip.evaluation.world import draw_pictures, make_captions, make_checkpoint, make_dataset, make_world
+from vip.evaluation.evaluate import evaluate
+from vip.evaluation.exam import read_exam, texts_of
+from vip.evaluation.features import read_generated
+
+SETTINGS = ("oracle", "centre_only", "unconditional", "control:swapped")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exam")
+    store = ArtifactStore(folder / "root")
+    return store, *make_world(store, folder / "pictures")
+
+
+def config(**changes):
+    return EvaluateConfig(**{"settings": SETTINGS, "steps": 2, "images": 6, "resamples": 100, **changes})
+
+
+def metrics(store, evaluation):
+    return read_table(store.read(evaluation, "metrics.parquet"), METRICS).to_pylist()
+
+
+def generated(store, evaluation, setting="oracle"):
+    samples = store.require(evaluation.inputs[f"samples/{setting}/0"])
+    rows = read_table(store.read(samples, "samples.parquet"), GENERATED).to_pylist()
+    pictures = [dict(read_generated(store, samples, which)) for which in ("pasted", "unpasted")]
+    return rows, *pictures
+
+
+def test_every_setting_is_measured_apart_and_every_figure_has_an_id(world):
+    store, dataset, prompts, checkpoint = world
+    evaluation = evaluate(store, config(), checkpoint, dataset, prompts)
+    rows = metrics(store, evaluation)
+    assert {row["setting"] for row in rows} == {*SETTINGS, "control:real"}
+    assert len({row["metric_id"] for row in rows}) == len(rows)
+    by_name = {(row["metric"], row["setting"]): row for row in rows}
+    frechet = by_name["frechet_distance", "oracle"]
+    assert frechet["network"].startswith("efficientnet-lite0@") and frechet["low"] is None and frechet["n"] == 6
+    assert by_name["frechet_distance", "control:real"]["n"] == 6
+    assert frechet["caption_set"] == prompts["oracle"].digest
+    assert by_name["kid", "centre_only"]["caption_set"] == prompts["centre_only"].digest
+    assert by_name["kid", "unconditional"]["caption_set"] == ""
+    assert by_name["kid", "oracle"]["low"] <= by_name["kid", "oracle"]["high"]
+    assert by_name["known_part_exact", "oracle"]["value"] == 1
+    assert by_name["psnr_known_unpasted", "oracle"]["value"] < by_name["psnr_known_pasted", "oracle"]["value"] == 100
+
+
+def test_each_setting_tells_the_model_its_own_text(world):
+    store, dataset, prompts, checkpoint = world
+    evaluation = evaluate(store, config(), checkpoint, dataset, prompts)
+    told = {setting: generated(store, evaluation, setting)[0] for setting in SETTINGS}
+    for oracle, centre_only, nothing, swapped in zip(*told.values(), strict=True):
+        assert oracle["center_prompt"] == f"oracle ball {oracle['image_sha256'][:4]}"
+        assert centre_only["center_prompt"].startswith("centre_only ball")
+        assert nothing["center_prompt"] == nothing["surrounding_prompt"] == "" and nothing["caption_id"] is None
+        assert (swapped["center_prompt"], swapped["surrounding_prompt"]) == (
+            oracle["surrounding_prompt"],
+            oracle["center_prompt"],
+        )
+
+
+def test_a_picture_does_not_depend_on_its_batch(world):
+    store, dataset, prompts, checkpoint = world
+    few = evaluate(store, config(images=2, settings=("oracle",), batch_size=1), checkpoint, dataset, prompts)
+    many = evaluate(store, config(), checkpoint, dataset, prompts)
+    ours, theirs = generated(store, few)[2], generated(store, many)[2]
+    assert len(ours) == 2
+    for sha, pixels in ours.items():
+        gap = np.abs(pixels.astype(int) - theirs[sha].astype(int))
+        assert gap.max() <= 1  # kernels may round differently with the size of the batch
+
+
+def test_a_second_time_makes_nothing(world, monkeypatch):
+    store, dataset, prompts, checkpoint = world
+    first = evaluate(store, config(), checkpoint, dataset, prompts)
+    calls = []
+    monkeypatch.setattr("vip.evaluation.sample.Sampler.pipeline", property(lambda self: calls.append(self)))
+    monkeypatch.setattr("vip.evaluation.networks.EfficientNetLite0.__call__", lambda *_: calls.append(1))
+    assert evaluate(store, config(batch_size=3), checkpoint, dataset, prompts) == first
+    assert not calls
+
+
+def test_another_model_costs_only_its_own(world, monkeypatch):
+    store, dataset, prompts, checkpoint = world
+    evaluate(store, config(), checkpoint, dataset, prompts)
+    asked = []
+    evaluate(
+        store,
+        config(),
+        make_checkpoint(store, seed=1),
+        dataset,
+        prompts,
+        lambda what, done, total: asked.append(what),
+    )
+    assert "features of real images" not in asked
+    assert "sampling, oracle" in asked
+
+
+def test_images_without_a_caption_are_left_out_of_every_setting(tmp_path):
+    store = ArtifactStore(tmp_path / "root")
+    dataset = make_dataset(store, draw_pictures(tmp_path / "pictures", 12))
+    whole = make_captions(store, dataset, Bank())
+    exam = read_exam(store, config(settings=("oracle",), images=None), dataset, {"oracle": whole})
+    gone = exam.items[0].image_sha256
+    partial = make_captions(store, dataset, Bank(), "centre_only", leave_out=[gone])
+    both = {"oracle": whole, "centre_only": partial}
+    less = read_exam(store, config(settings=("oracle", "centre_only"), images=None), dataset, both)
+    assert [item.image_sha256 for item in less.items] == [item.image_sha256 for item in exam.items[1:]]
+    assert less.without_caption == 1
+    assert gone in {item.image_sha256 for item in less.spare}
+
+
+def test_shuffled_captions_are_all_foreign(world):
+    store, dataset, prompts, _ = world
+    exam = read_exam(store, config(settings=("control:shuffled",), images=None), dataset, prompts)
+    own = texts_of(exam, config(), "oracle")
+    foreign = texts_of(exam, config(), "control:shuffled")
+    assert all(foreign[sha].caption_id != text.caption_id for sha, text in own.items())
+    assert {text.caption_id for text in foreign.values()} == {text.caption_id for text in own.values()}
+
+
+def test_irregular_regions_are_examined_as_they_were_captioned(tmp_path):
+    store = ArtifactStore(tmp_path / "root")
+    bank = Bank(regions=(BrushRegion(cover=0.5),), seed=4)
+    dataset = make_dataset(store, draw_pictures(tmp_path / "pictures", 8))
+    exam = read_exam(
+        store,
+        config(preset="nano-brush", settings=("oracle",)),
+        dataset,
+        {"oracle": make_captions(store, dataset, bank)},
+    )
+    assert [item.region for item in exam.items] == [bank.pairs(item.image_sha256)[0][1] for item in exam.items]
+
+
+def test_what_cannot_be_examined_says_why(world):
+    store, dataset, prompts, checkpoint = world
+    with pytest.raises(VipError, match="captions of the kind 'centre_only'"):
+        evaluate(store, config(), checkpoint, dataset, {"oracle": prompts["oracle"]})
+    with pytest.raises(VipError, match="0 images of the test split have captions for 192x192-centre centre-0.6667"):
+        evaluate(store, config(preset="192-128"), checkpoint, dataset, prompts)
+    with pytest.raises(VipError, match="feature network 'inception' is unknown"):
+        evaluate(store, config(network="inception"), checkpoint, dataset, prompts)
