@@ -3,13 +3,13 @@
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
-from schemas.sharding import ShardSettings
-from vip.sharding.build import build_dataset, build_shard, previous_bits
-from vip.sharding.scan import SourceScan, scan_source
 
 from flows.progress import reporting
 from flows.tasks import in_waves, open_store
 from schemas.manifest import ArtifactRef
+from schemas.sharding import ShardSettings
+from vip.sharding.build import build_dataset, build_shard, previous_bits
+from vip.sharding.scan import SourceScan, scan_source
 
 
 @task(task_run_name="scan")

@@ -19,11 +19,10 @@ def command(
 
     A sample is named by the SHA-256 of its bytes. What is no image is listed in the dataset's rejects table.
     """
-    from schemas.sharding import ShardSettings
-
     from flows.cli.common import validated
     from flows.console import console
     from flows.run import local_run
+    from schemas.sharding import ShardSettings
 
     settings = validated(
         ShardSettings, "vip shard", name=name, bits=bits, samples_per_shard=samples_per_shard, test_share=test_share

@@ -62,7 +62,7 @@ def read_exam(
         store: where the artifacts lie.
         config: the exam as asked for.
         dataset: whose images are taken.
-        prompt_sets: ``oracle`` and ``centre_only``, as far as the settings use them, each a caption set of that dataset.
+        prompt_sets: ``oracle`` and ``centre_only``, as far as the settings use them, each of that dataset.
 
     Raises:
         VipError: where a prompt set is missing, or fewer than two images are left.

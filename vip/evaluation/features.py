@@ -23,9 +23,7 @@ _BATCH = 32
 _ROWS = 4096
 
 
-def real_features(
-    store: ArtifactStore, network: FeatureNetwork, items: Sequence[Item], progress: Progress
-) -> Manifest:
+def real_features(store: ArtifactStore, network: FeatureNetwork, items: Sequence[Item], progress: Progress) -> Manifest:
     """Features of the real pixels of the items in their view, in their order."""
     shards = {store.require(item.shard).params["prefix"]: item.shard for item in items}
 
@@ -45,6 +43,7 @@ def generated_features(
     store: ArtifactStore, network: FeatureNetwork, samples: Manifest, progress: Progress, which: str = "pasted"
 ) -> Manifest:
     """Features of the generated images of a ``samples`` artifact, in the order of its table."""
+
     def batches() -> Iterator[np.ndarray]:
         batch: list[np.ndarray] = []
         for _, pixels in read_generated(store, samples, which):

@@ -59,10 +59,11 @@ class Moments:
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """Squared Frechet (2-Wasserstein) distance of the Gaussians with these moments: FID's formula (Heusel et al., 2017).
+    """Squared Frechet (2-Wasserstein) distance of the Gaussians with these moments.
 
-    ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))``. The trace of the root is the sum of the roots of the eigenvalues of
-    ``C1^(1/2) C2 C1^(1/2)``, which is symmetric and positive semi-definite, so that fewer images than features do no harm.
+    FID's formula (Heusel et al., 2017): ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))``. The trace of the root is the
+    sum of the roots of the eigenvalues of ``C1^(1/2) C2 C1^(1/2)``, which is symmetric and positive semi-definite, so
+    that fewer images than features do no harm.
 
     Returns:
         A value >= 0 in squared units of the features. It falls with the number of images: compare only equal numbers.

@@ -30,6 +30,4 @@ def mean_of(values: np.ndarray, resamples: int, confidence: float, seed: int) ->
         batch=max(1, 4_000_000 // len(values)),
         rng=np.random.Generator(np.random.PCG64(seed)),
     )
-    return Estimate(
-        mean, float(found.confidence_interval.low), float(found.confidence_interval.high), len(values)
-    )
+    return Estimate(mean, float(found.confidence_interval.low), float(found.confidence_interval.high), len(values))

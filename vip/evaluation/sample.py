@@ -137,7 +137,7 @@ def _batch(
     masks = np.stack([render_mask(item.region, item.view) for item in items])
     told = [texts[item.image_sha256] for item in items]
     seeds = [seed_of(config.seed, item.image_sha256) for item in items]
-    made = sampler.pipeline(
+    made, _ = sampler.pipeline(
         image=list(real),
         mask_image=list(masks),
         center_prompt=[text.center if text else "" for text in told],
@@ -147,7 +147,8 @@ def _batch(
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         paste=False,
         output_type="np",
-    ).images
+        return_dict=False,
+    )
     unpasted = np.rint(made * 255).astype(np.uint8)
     pasted = paste_back(unpasted, real, masks, config.feather)
     rows = []

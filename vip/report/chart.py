@@ -64,7 +64,10 @@ def line_chart(lines: Sequence[Line], across: str, zero: bool = False) -> Markup
             for place, (x, y) in enumerate(zip(line.places, line.values, strict=True))
             if math.isfinite(y) and (place % step == 0 or place == len(line.values) - 1)
         )
-        parts.append(f'<polyline class="line {escape(line.style)}" points="{path}"><title>{escape(line.label)}</title></polyline>')
+        parts.append(
+            f'<polyline class="line {escape(line.style)}" points="{path}">'
+            f"<title>{escape(line.label)}</title></polyline>"
+        )
     parts.append("</svg>")
     return Markup("".join(parts))  # noqa: S704 - numbers of our own, and labels escaped above
 

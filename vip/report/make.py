@@ -27,9 +27,9 @@ from vip.report.pictures import examples
 
 PAGE = "report.html"
 _CAUTION = (
-    "Intervals are 95% bootstrap intervals over images. A Fréchet distance has none, because its bootstrap is biased; it falls "
-    "as images are added, so compare it with the floor of as many real images and with nothing that has another n. "
-    "A Fréchet distance carries the name of its feature network; only Inception v3's is FID."
+    "Small print gives 95% bootstrap intervals over images. A Fréchet distance has none, because its bootstrap is "
+    "biased; it falls as images are added, so compare it with the floor of as many real images and with "
+    "nothing that has another n. A Fréchet distance carries its feature network's name; only Inception v3's is FID."
 )
 
 

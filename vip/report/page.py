@@ -99,8 +99,9 @@ def exam_sentence(config: EvaluateConfig, n: int, without_caption: int, network:
     view, region = config.geometry
     left_out = f" {without_caption} more had no caption in some setting and were left out." if without_caption else ""
     return (
-        f"{words.count(n)} images of the {config.split} split, view {view.id}, region {region.id}, {config.steps} steps, "
-        f"guidance {config.guidance:g}, seed {config.seed}. Features: {label_of(network['name'], network['digest'])}.{left_out}"
+        f"{words.count(n)} images of the {config.split} split, view {view.id}, region {region.id}, "
+        f"{config.steps} steps, guidance {config.guidance:g}, seed {config.seed}. "
+        f"Features: {label_of(network['name'], network['digest'])}.{left_out}"
     )
 
 

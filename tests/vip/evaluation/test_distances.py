@@ -15,7 +15,6 @@ from vip.evaluation.interval import mean_of
 from vip.evaluation.kid import kernel_distance
 from vip.evaluation.known_part import CAP, psnr_known
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:Metric .* will save:UserWarning")
 
 
