@@ -5,8 +5,8 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from storage.shards import SAMPLES_TABLE, TAR, ShardWriter
 from storage.store import ArtifactStore
 from storage.tables import read_table, write_table
 from vip.sharding.inspect import ImageFacts, Reject, inspect_image
-from vip.sharding.pool import bounded_map
+from vip.sharding.pool import batches, bounded_map
 from vip.sharding.scan import Member, Progress, SourceReject, SourceScan, prefix_of, scan_source
 from vip.sharding.spool import needs_spool, spool_rows, spooled
 
 FORMAT = 1
+_BATCH_ITEMS = 16
+_BATCH_BYTES = 4 << 20
 REJECTS_TABLE = "rejects.parquet"
 NAMES_TABLE = "names.parquet"
 
@@ -113,14 +115,15 @@ def _write_shard(
                 return _write_shard(copied, max_pixels, workers, progress, folder)
     samples: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
-    checked = bounded_map(partial(_check, max_pixels=max_pixels), members, workers)
+    groups = batches(members, lambda member: member.size, _BATCH_ITEMS, _BATCH_BYTES)
+    checked = chain.from_iterable(bounded_map(partial(_check, max_pixels=max_pixels), groups, workers))
     with ShardWriter(folder / TAR) as shard:
         for number, (member, (data, found)) in enumerate(zip(members, checked, strict=True), 1):
             if isinstance(found, Reject):
                 row = {"reason": found.reason.value, "detail": found.detail, "bytes": member.size}
                 rejects.append({"image_sha256": member.sha256, **row})
             else:
-                facts = {"image_sha256": member.sha256, **asdict(found)}
+                facts = {"image_sha256": member.sha256, **found.as_row()}
                 name, offset = shard.write(member.sha256, found.extension, data, facts)
                 place = {"bytes": member.size, "member": name, "offset": offset}
                 samples.append({"split": member.split, **facts, **place})
@@ -138,9 +141,8 @@ def _write_shard(
     }
 
 
-def _check(member: Member, max_pixels: int) -> tuple[bytes, ImageFacts | Reject]:
-    data = _fetch(member)
-    return data, inspect_image(data, max_pixels)
+def _check(members: list[Member], max_pixels: int) -> list[tuple[bytes, ImageFacts | Reject]]:
+    return [(data, inspect_image(data, max_pixels)) for data in map(_fetch, members)]
 
 
 def _fetch(member: Member) -> bytes:

@@ -67,6 +67,16 @@ class ImageFacts:
     orientation: int
     mode: str
 
+    def as_row(self) -> dict[str, str | int]:
+        """The columns of a samples table that it fills."""
+        return {
+            "format": self.format,
+            "width": self.width,
+            "height": self.height,
+            "orientation": self.orientation,
+            "mode": self.mode,
+        }
+
     @property
     def extension(self) -> str:
         """What a sample of this format is called; the content decides, not the name it came under."""

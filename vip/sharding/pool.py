@@ -9,6 +9,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+def batches(items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int) -> Iterator[list[T]]:
+    """Groups large enough that handing one to a thread costs little, small enough to bound what is in memory."""
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += size_of(item)
+        if len(batch) >= most or size >= most_bytes:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def bounded_map(call: Callable[[T], R], items: Iterable[T], workers: int, ahead: int = 2) -> Iterator[R]:
     """Yield ``call(item)`` for each item, in order; at most ``workers * (1 + ahead)`` items are held at a time.
 

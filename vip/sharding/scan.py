@@ -1,5 +1,6 @@
 """Scan: read a source once, hash everything, and decide which sample belongs where. Nothing is decoded yet."""
 
+import functools
 import hashlib
 import math
 import os
@@ -15,7 +16,7 @@ from schemas.sharding import RejectReason, ShardSettings
 from storage.items import Hidden, Item, Place, Unread
 from storage.sources import Found, walk_source
 from vip.sharding.inspect import HEAD, looks_like_image
-from vip.sharding.pool import bounded_map
+from vip.sharding.pool import batches, bounded_map
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total); total is 0 while it is unknown."""
@@ -69,7 +70,7 @@ class SourceScan:
     suppressed: str
     counts: dict[str, int] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def prefixes(self) -> list[str]:
         """The shards that have members, in order, each named by its bits such as ``0110``."""
         return sorted({prefix_of(member.sha256, self.bits) for member in self.members})
@@ -115,7 +116,8 @@ def scan_source(
     state = _State(settings, unwanted)
     done = 0
     look = _Look(settings.max_bytes)
-    for batch in bounded_map(look, _batches(walk_source(source, settings)), workers or os.cpu_count() or 1):
+    groups = batches(walk_source(source, settings), _size_of, _BATCH_ITEMS, _BATCH_BYTES)
+    for batch in bounded_map(look, groups, workers or os.cpu_count() or 1):
         for seen in batch:
             state.take(seen)
         done += len(batch)
@@ -270,15 +272,5 @@ def _stem(name: str) -> str:
     return f"{folder}/{last.split('.', 1)[0]}"
 
 
-def _batches(found: Iterable[Found]) -> Iterator[list[Found]]:
-    """Groups large enough that handing them to a thread costs little, small enough to bound what is in memory."""
-    batch: list[Found] = []
-    size = 0
-    for one in found:
-        batch.append(one)
-        size += one.size if isinstance(one, Item) else 0
-        if len(batch) >= _BATCH_ITEMS or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _size_of(found: Found) -> int:
+    return found.size if isinstance(found, Item) else 0
