@@ -1,0 +1,211 @@
+"""Journal: answers as they arrive, on local disk, until they are published as a segment.
+
+A journal file is JSON lines: first what partition and how many key bits, then one answer a line. Lines go to the
+kernel as they come, so that they outlive a killed process, and to the disk in batches. The file is locked while its
+process lives; what a dead process left is published by the next one. A torn last line was never an answer.
+"""
+
+import fcntl
+import json
+import os
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from storage.answers import Answers, key_bits
+from storage.backend import Backend
+
+
+class _Open(NamedTuple):
+    """The journal file being written; unbuffered."""
+
+    file: FileIO
+    path: Path
+
+
+class Journal:
+    """Takes answers, keeps them safe, and publishes them as segments every few seconds.
+
+    Args:
+        answers: the partition to publish to.
+        bits: number of key bits of the dataset's shards.
+        scratch: local folder that journals lie in.
+        publish_every: seconds between segments.
+        sync_every: seconds between fsyncs.
+    """
+
+    def __init__(
+        self, answers: Answers, bits: int, scratch: Path, publish_every: float = 5.0, sync_every: float = 1.0
+    ) -> None:
+        self.answers, self.bits, self.scratch = answers, bits, scratch
+        self.publish_every, self.sync_every = publish_every, sync_every
+        self.published_segments = 0
+        self._lock = threading.Lock()
+        self._rows: list[dict[str, Any]] = []
+        self._open: _Open | None = None
+        self._failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="answers-journal", daemon=True)
+        self._thread.start()
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Take one answer (schema ANSWERS); once this returns, a killed process does not lose it.
+
+        Raises:
+            OSError, VipError: where an earlier publication failed.
+        """
+        if self._failure:
+            raise self._failure
+        line = json.dumps(row, default=_encode, ensure_ascii=False).encode() + b"\n"
+        with self._lock:
+            if self._open is None:
+                self._open = _create(self.scratch, self.answers.answers_id, self.bits)
+            self._open.file.write(line)
+            self._rows.append(row)
+
+    def close(self) -> None:
+        """Publish what is left and let go of the files."""
+        self._stop.set()
+        self._thread.join()
+        if self._failure:
+            raise self._failure
+        self._publish()
+
+    def _run(self) -> None:
+        next_publish = time.monotonic() + self.publish_every
+        while not self._stop.wait(self.sync_every):
+            try:
+                with self._lock:
+                    number = os.dup(self._open.file.fileno()) if self._open else None
+                if number is not None:
+                    os.fsync(number)
+                    os.close(number)
+                if time.monotonic() >= next_publish:
+                    self._publish()
+                    next_publish = time.monotonic() + self.publish_every
+            except Exception as error:  # noqa: BLE001 - handed to the next append or close, never lost
+                self._failure = error
+                return
+
+    def _publish(self) -> None:
+        with self._lock:
+            rows, opened = self._rows, self._open
+            self._rows, self._open = [], None
+        if opened is None:
+            return
+        os.fsync(opened.file.fileno())
+        self.published_segments += _publish_rows(self.answers, self.bits, rows, self.scratch)
+        # The rows are in the store: only now may the journal go.
+        opened.path.unlink()
+        opened.file.close()
+
+
+@contextmanager
+def journalling(
+    answers: Answers, bits: int, scratch: Path, publish_every: float = 5.0, sync_every: float = 1.0
+) -> Iterator[Journal]:
+    """A journal that publishes what it holds when the block ends, also by an error."""
+    journal = Journal(answers, bits, scratch, publish_every, sync_every)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def recover(backend: Backend, scratch: Path, answers_id: str | None = None) -> int:
+    """Publish the journals that dead processes left.
+
+    Args:
+        backend: the root to publish to.
+        scratch: folder of the journals.
+        answers_id: only journals of this partition; all where None.
+
+    Returns:
+        The number of answers published now.
+    """
+    count = 0
+    for path in sorted(scratch.glob("*.journal")):
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # its process lives
+            header, rows = _read(file)
+            if header is None:
+                path.unlink(missing_ok=True)
+                continue
+            if answers_id is not None and header["answers_id"] != answers_id:
+                continue
+            count += _publish_unseen(Answers(backend, header["answers_id"]), header["bits"], rows, scratch)
+            path.unlink(missing_ok=True)
+    return count
+
+
+def _publish_unseen(answers: Answers, bits: int, rows: list[dict[str, Any]], scratch: Path) -> int:
+    """Publish what is not in the store yet: the process may have died between publishing and removing its journal."""
+    seen: dict[str, set[str]] = {}
+    fresh = []
+    for row in rows:
+        prefix = key_bits(row["image_sha256"], bits)
+        if prefix not in seen:
+            seen[prefix] = set(answers.look_up(prefix, columns=()))
+        if row["request_id"] not in seen[prefix]:
+            seen[prefix].add(row["request_id"])
+            fresh.append(row)
+    _publish_rows(answers, bits, fresh, scratch)
+    return len(fresh)
+
+
+def _publish_rows(answers: Answers, bits: int, rows: list[dict[str, Any]], scratch: Path) -> int:
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[key_bits(row["image_sha256"], bits)].append(row)
+    for prefix, members in sorted(groups.items()):
+        answers.publish(prefix, members, scratch)
+    return len(groups)
+
+
+def _create(scratch: Path, answers_id: str, bits: int) -> _Open:
+    scratch.mkdir(parents=True, exist_ok=True)
+    name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    hidden = scratch / f".{name}.new"
+    file = hidden.open("xb", buffering=0)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    file.write(json.dumps({"answers_id": answers_id, "bits": bits}).encode() + b"\n")
+    # It gets its name only once it is locked, so that no other process takes it for one that was left.
+    path = scratch / f"{name}.journal"
+    hidden.rename(path)
+    return _Open(file, path)
+
+
+def _read(file: IO[bytes]) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    lines = file.read().split(b"\n")
+    complete = lines[:-1]  # what follows the last line feed is torn, or nothing
+    values = []
+    for line in complete:
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            break  # a lost page after power failure: nothing behind it is trusted
+    if not values:
+        return None, []
+    for row in values[1:]:
+        row["answered_at"] = datetime.fromisoformat(row["answered_at"])
+    return values[0], values[1:]
+
+
+def _encode(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
