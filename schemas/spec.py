@@ -9,11 +9,17 @@ from schemas.canonical import fingerprint
 Strategy = Literal["joint", "split", "imagine"]
 Part = Literal["joint", "centre", "surrounding", "imagine"]
 
+Template = Literal["joint", "centre", "surrounding", "imagine", "imagine_keywords"]
+
 PARTS: dict[str, tuple[Part, ...]] = {
     "joint": ("joint",),
     "split": ("centre", "surrounding"),
     "imagine": ("imagine",),
 }
+
+
+# What only reads answers, and so may change without a new request.
+_READING = {"name", "budget", "tokenizer", "parser", "leak_share"}
 
 
 class _Section(BaseModel):
@@ -76,14 +82,20 @@ class Budget(_Section):
 class CaptionSpec(_Section):
     """One way to caption: strategy, templates, model, sampling, output constraint, preprocessing, budgets.
 
-    ``templates`` maps a part to the text of its request. ``{keywords}`` and ``{region}`` are filled in.
-    ``constraint`` maps a part to vLLM's ``structured_outputs``: ``regex``, ``choice``, ``json``, ``grammar``.
+    Attributes:
+        templates: part -> text of its request. ``{keywords}``, ``{region}`` (what is kept, in words) and ``{box}`` (its
+            bounding box in sixteenths of the view: left, top, right, bottom) are filled in.
+        constraint: part -> vLLM's ``structured_outputs``: ``regex``, ``choice``, ``json`` or ``grammar``.
+        keywords: what the user wants in the surrounding; with them ``imagine_keywords`` takes the place of ``imagine``.
+        tokenizer: of the target model: ``nano`` or a folder; once resolved, followed by ``@`` and a digest.
+        leak_share: reject a caption where this share of the words of its shorter half stands in the other; None only
+            records them.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9._-]*$")
     strategy: Strategy
     model: ModelIdentity
-    templates: dict[Part, str]
+    templates: dict[Template, str]
     constraint: dict[Part, dict[str, Any]] = {}
     sampling: Sampling = Sampling()
     preprocessing: Preprocessing = Preprocessing()
@@ -91,6 +103,7 @@ class CaptionSpec(_Section):
     budget: Budget = Budget()
     tokenizer: str = "nano"
     parser: Literal["keywords", "json", "prose"] = "keywords"
+    leak_share: float | None = Field(default=None, gt=0.0, le=1.0)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -100,9 +113,14 @@ class CaptionSpec(_Section):
     @property
     def answers_id(self) -> str:
         """Names the partition of the answers: hash of all that decides a request, nothing that only reads answers."""
-        return fingerprint(self.model_dump(mode="json", exclude={"name", "budget", "tokenizer", "parser"}))[:32]
+        return fingerprint(self.model_dump(mode="json", exclude=_READING))[:32]
 
     @property
     def spec_id(self) -> str:
-        """Names the captions: hash of everything but the spec's name."""
-        return fingerprint(self.model_dump(mode="json", exclude={"name"}))[:32]
+        """Names the captions: hash of everything but the spec's name and where its tokenizer lies."""
+        return fingerprint(self.params)[:32]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Everything that decides a caption, as JSON values; neither the spec's name nor a path on this machine."""
+        return {**self.model_dump(mode="json", exclude={"name"}), "tokenizer": self.tokenizer.rpartition("@")[2]}

@@ -1,0 +1,270 @@
+"""Ask: send what a plan found missing, and keep every answer the moment it arrives."""
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import VipError
+from schemas.manifest import Manifest
+from storage.answers import Answers
+from storage.journal import Journal, journalling, recover
+from storage.store import ArtifactStore
+from vip.captioning.client import Client, Job, Reply
+from vip.captioning.endpoint import ClientSettings
+from vip.captioning.judge import Judge
+from vip.captioning.parse import UNDECODABLE, Reject
+from vip.captioning.plan import CaptionPlan, ShardWork, open_rows
+from vip.captioning.project import make_judge
+from vip.captioning.request import Request
+
+Progress = Callable[[str, int, int, str], None]
+_BATCH = 16
+
+
+@dataclass
+class AskStats:
+    """What asking took.
+
+    Attributes:
+        requests: answered now.
+        recovered: answers that a killed run had left in its journal.
+        rejected: of the answers now, by reason, as far as one answer alone tells.
+        seconds, cpu_seconds: of this process, wall clock and CPU.
+    """
+
+    requests: int = 0
+    recovered: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    retries: int = 0
+    throttled: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    most_in_flight: int = 0
+    by_endpoint: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second."""
+        return self.requests / self.seconds if self.seconds else 0.0
+
+
+def ask(
+    store: ArtifactStore,
+    plan: CaptionPlan,
+    endpoints: list[str],
+    scratch: Path,
+    on_progress: Progress | None = None,
+    settings: ClientSettings | None = None,
+    watch: Callable[[], None] | None = None,
+) -> AskStats:
+    """Ask everything the plan found missing.
+
+    Args:
+        endpoints: base URLs; each must serve the model of the plan's spec.
+        scratch: local folder for the journal.
+        on_progress: called as ``(what, done, total, detail)``.
+        watch: called now and then; raises where a server of our own has died.
+
+    Raises:
+        VipError: where no endpoint answers any more; what was answered until then is kept.
+    """
+    asking = _Asking(store, plan, scratch, on_progress)
+    if not plan.requests:
+        return asking.stats
+    asking.stats.recovered = recover(store.backend, scratch, plan.spec.answers_id)
+    asking.answers.describe(plan.spec.params | {"name": plan.spec.name})
+    started, cpu = time.monotonic(), time.process_time()
+    work = plan.work
+    while work:
+        client = Client(endpoints, asking.model_name, settings, watch)
+        with journalling(asking.answers, plan.bits, scratch) as journal:
+            asyncio.run(asking.run(client, work, journal))
+        asking.count(client)
+        # A rejected answer may call for another question; where the spec allows none, one pass is all.
+        again = plan.round > 0 or plan.spec.budget.over == "reask"
+        work = [shard for shard in work if shard.prefix in asking.touched] if again else []
+        asking.touched = set()
+    asking.stats.seconds = time.monotonic() - started
+    asking.stats.cpu_seconds = time.process_time() - cpu
+    return asking.stats
+
+
+class _Asking:
+    """The state of one call of :func:`ask`."""
+
+    def __init__(self, store: ArtifactStore, plan: CaptionPlan, scratch: Path, on_progress: Progress | None) -> None:
+        self.store, self.plan, self.scratch = store, plan, scratch
+        self.stats = AskStats()
+        self.touched: set[str] = set()
+        self.answers = Answers(store.backend, plan.spec.answers_id)
+        self._on_progress = on_progress
+        self._rejected: Counter[str] = Counter()
+        self._started = self._told = time.monotonic()
+
+    @property
+    def model_name(self) -> str | None:
+        """What every answer must say it comes from; None where the identity is only declared."""
+        model = self.plan.spec.model
+        return None if model.declared else self.judge.builder.model_name
+
+    @property
+    def judge(self) -> Judge:
+        """The judge of the plan's spec."""
+        if not hasattr(self, "_judge"):
+            self._judge = make_judge(self.plan.spec, self.plan.round)
+        return self._judge
+
+    def count(self, client: Client) -> None:
+        """Add what a client did to the stats."""
+        self.stats.retries += client.stats.retries
+        self.stats.throttled += client.stats.throttled
+        self.stats.most_in_flight = max(self.stats.most_in_flight, client.stats.most_in_flight)
+        for base, completed in client.stats.by_endpoint.items():
+            self.stats.by_endpoint[base] = self.stats.by_endpoint.get(base, 0) + completed
+        self.stats.rejected = dict(sorted(self._rejected.items()))
+
+    async def run(self, client: Client, work: list[ShardWork], journal: Journal) -> None:
+        """One pass over the shards."""
+        self._client, self._journal = client, journal
+        with ThreadPoolExecutor(1, "read-ahead") as reader:
+            await client.run(self._jobs(work, reader), self._take)
+
+    async def _jobs(self, work: list[ShardWork], reader: ThreadPoolExecutor) -> AsyncIterator[Job]:
+        """Jobs in batches, read by a thread, so that a slow store never stops the loop."""
+        batches = self._batches(work)
+        loop = asyncio.get_running_loop()
+        while (batch := await loop.run_in_executor(reader, next, batches, None)) is not None:
+            for job in batch:
+                yield job
+
+    def _batches(self, work: list[ShardWork]) -> Iterator[list[Job]]:
+        batch: list[Job] = []
+        for shard in work:
+            for job in self._shard_jobs(shard):
+                batch.append(job)
+                if len(batch) >= _BATCH:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
+
+    def _shard_jobs(self, work: ShardWork) -> Iterator[Job]:
+        plan = self.plan
+        limit = work.rows if plan.limit is not None else None
+        asked: set[str] = set()
+        shard = self.store.require(work.shard)
+        images: ShardImages | None = None
+        for row, needs in open_rows(self.store, work.prefix, work.shard, self.judge, plan.bank, limit):
+            for request in needs:
+                if request.request_id in asked:
+                    continue
+                asked.add(request.request_id)
+                images = images or ShardImages(self.store, shard)
+                data = images.read(row.sample.image_sha256)
+                self.touched.add(work.prefix)
+                try:
+                    yield Job(request, request.body(data, plan.spec))
+                except (OSError, ValueError) as error:
+                    self._journal.append(_undecodable(request, plan.spec.model.id, error))
+                    self._rejected["undecodable_image"] += 1
+        if images:
+            images.close()
+
+    def _take(self, reply: Reply) -> None:
+        answer = _answer(reply, self.plan.spec.model.id, self.plan.spec.model.server)
+        self._journal.append(answer)
+        stats = self.stats
+        stats.requests += 1
+        stats.prompt_tokens += reply.prompt_tokens or 0
+        stats.completion_tokens += reply.completion_tokens or 0
+        found = self.judge.read(reply.request, answer)
+        if isinstance(found, Reject):
+            self._rejected[found.reason.value] += 1
+        now = time.monotonic()
+        if self._on_progress is not None and now - self._told > 0.5:
+            self._told = now
+            self._on_progress("captioning", stats.requests, max(self.plan.requests, stats.requests), self._detail(now))
+
+    def _detail(self, now: float) -> str:
+        seconds = max(now - self._started, 1e-6)
+        rate = self.stats.requests / seconds
+        tokens = self.stats.completion_tokens / seconds
+        left = max(0, self.plan.requests - self.stats.requests) / max(rate, 1e-6)
+        return (
+            f"{rate:.0f}/s, {tokens:.0f} tokens/s, {self._client.stats.in_flight} in flight, "
+            f"{sum(self._rejected.values())} rejected, {_duration(left)} left"
+        )
+
+
+class ShardImages:
+    """Original bytes of a shard's samples, by their place in the tar; nothing else of it is read."""
+
+    def __init__(self, store: ArtifactStore, shard: Manifest) -> None:
+        from schemas.tables import SAMPLES
+        from storage.tables import read_table
+
+        table = read_table(store.read(shard, "samples.parquet"), SAMPLES, ["image_sha256", "offset", "bytes"])
+        columns = (table.column(name).to_pylist() for name in ("image_sha256", "offset", "bytes"))
+        self._places = {key: (offset, size) for key, offset, size in zip(*columns, strict=True)}
+        self._name = store.path(shard, "samples.tar")
+        self._file = store.backend.open(self._name)
+
+    def read(self, image_sha256: str) -> bytes:
+        """The original bytes of one image.
+
+        Raises:
+            VipError: where they are not what their key says.
+        """
+        offset, size = self._places[image_sha256]
+        self._file.seek(offset)
+        data = self._file.read(size)
+        if hashlib.sha256(data).hexdigest() != image_sha256:
+            raise VipError(f"{self._name}: image {image_sha256[:12]} is not what was stored", "run `vip audit verify`")
+        return data
+
+    def close(self) -> None:
+        """Let go of the tar."""
+        self._file.close()
+
+
+def _answer(reply: Reply, model_id: str, server: str) -> dict[str, Any]:
+    request = reply.request
+    return {
+        "request_id": request.request_id,
+        "image_sha256": request.row.sample.image_sha256,
+        "view": request.row.view.id,
+        "region": request.row.region.id,
+        "part": request.part,
+        "draw": request.draw,
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "error": reply.error,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "attempts": reply.attempts,
+        "seconds": reply.seconds,
+        "answered_at": datetime.now(UTC),
+        "model_id": model_id,
+        "endpoint": reply.endpoint,
+        "server": server,
+    }
+
+
+def _undecodable(request: Request, model_id: str, error: Exception) -> dict[str, Any]:
+    why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return _answer(Reply(request, None, None, UNDECODABLE + why, None, None, 0, 0.0, "none"), model_id, "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

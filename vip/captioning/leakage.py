@@ -1,0 +1,30 @@
+"""Leakage: a half that says what belongs to the other."""
+
+import re
+
+# Words that carry no content, and words of place that rightly stand in both halves.
+_STOP = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and are as at be behind below between by for from has have in into is it its left of on or over right "
+        "some that the their there this to under up with above beside near around",
+    )
+)
+
+
+def content_words(text: str) -> set[str]:
+    """Lower-case words of a text without stop words; a plain plural counts as its singular."""
+    words = {word for word in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", text.lower()) if word not in _STOP}
+    return {word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words}
+
+
+def overlap(centre: str, surrounding: str) -> list[str]:
+    """The content words that stand in both halves, sorted."""
+    return sorted(content_words(centre) & content_words(surrounding))
+
+
+def restates(centre: str, surrounding: str, share: float) -> bool:
+    """Whether at least ``share`` of the content words of the shorter half stand in the other."""
+    first, second = content_words(centre), content_words(surrounding)
+    smaller = min(len(first), len(second))
+    return bool(smaller) and len(first & second) >= share * smaller

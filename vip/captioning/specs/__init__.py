@@ -1,0 +1,135 @@
+"""Caption specs: the built-in ones beside this file, and those of the user; read, checked and resolved."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from schemas.canonical import sha256_hex
+from schemas.errors import VipError
+from schemas.spec import CaptionSpec, ModelIdentity
+from storage.models import find_model
+
+_HERE = Path(__file__).parent
+
+
+def builtin_specs() -> list[str]:
+    """Names of the specs that come with the package."""
+    return sorted(path.stem for path in _HERE.glob("*.yaml"))
+
+
+def load_spec(name_or_path: str) -> CaptionSpec:
+    """Read a spec: a built-in name, or a YAML file.
+
+    Raises:
+        VipError: one line that names the file, the setting and what is wrong with it.
+    """
+    path = _HERE / f"{name_or_path}.yaml" if name_or_path in builtin_specs() else Path(name_or_path)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(builtin_specs())
+        raise VipError(f"spec {name_or_path}: {error.strerror or error}", f"give a file or one of {known}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise VipError(f"spec {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise VipError(f"spec {path} is no mapping", f"start from a built-in one: {', '.join(builtin_specs())}")
+    value.setdefault("name", path.stem)
+    try:
+        spec = CaptionSpec.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "spec"
+        raise VipError(f"spec {path}: {place}: {first['msg']}") from error
+    missing = [part for part in spec.parts if part not in spec.templates]
+    if missing:
+        raise VipError(f"spec {path}: templates.{missing[0]} is missing", f"strategy {spec.strategy} needs it")
+    return spec
+
+
+def resolve_spec(
+    name_or_path: str,
+    model: str | None = None,
+    endpoint: str | None = None,
+    keywords: tuple[str, ...] = (),
+) -> CaptionSpec:
+    """Read a spec and settle everything that can change a caption: the model's identity, the tokenizer, the keywords.
+
+    Args:
+        name_or_path: built-in name or YAML file.
+        model: ``nano``, a folder or a hub id that answers instead of the spec's own.
+        endpoint: base URL of a server that answers. Where it serves the local model under its digest the identity is
+            checked, else it is recorded as declared. None: our own vLLM will serve the local model.
+        keywords: what the surrounding must hold; only for strategy ``imagine``.
+
+    Raises:
+        VipError: where the spec, the model, the tokenizer or the endpoint is not to be had.
+    """
+    spec = load_spec(name_or_path)
+    identity = resolve_model(spec.model, model, endpoint)
+    changes: dict[str, object] = {"model": identity, "tokenizer": resolve_tokenizer(spec.tokenizer)}
+    templates = dict(spec.templates)
+    with_keywords = templates.pop("imagine_keywords", None)
+    if keywords and spec.strategy != "imagine":
+        raise VipError(f"spec {spec.name} takes no keywords", "use a spec with strategy imagine")
+    if keywords or spec.keywords:
+        changes["keywords"] = keywords or spec.keywords
+        templates["imagine"] = with_keywords or templates["imagine"]
+    return spec.model_copy(update={**changes, "templates": templates})
+
+
+def resolve_model(declared: ModelIdentity, model: str | None, endpoint: str | None) -> ModelIdentity:
+    """Who will answer: checked by weights digest where the checkpoint is at hand, else as declared."""
+    from vip.serving.engine import find_serve_python
+    from vip.serving.identity import local_identity, served_models, server_version, vllm_version
+
+    name = model or declared.id
+    if declared.declared:
+        return declared if endpoint is None else _declared(declared, endpoint)
+    served = served_models(endpoint) if endpoint is not None else []
+    if endpoint is not None and name in served:
+        return _declared(declared.model_copy(update={"id": name}), endpoint)
+    folder = find_model(name, "captioner")
+    model_id = Path(name).name if Path(name).is_dir() else name
+    dtype = declared.dtype or "float32"
+    if endpoint is None:
+        return local_identity(model_id, folder, f"vllm {vllm_version(find_serve_python())}", dtype)
+    identity = local_identity(model_id, folder, server_version(endpoint), dtype)
+    wanted = f"{identity.id}@{identity.revision[:16]}"
+    if wanted not in served:
+        raise VipError(
+            f"endpoint {endpoint} serves {', '.join(served) or 'nothing'}, the spec needs {wanted}",
+            "serve that model with `vip serve`, or name the served one with --model",
+        )
+    return identity
+
+
+def _declared(identity: ModelIdentity, endpoint: str) -> ModelIdentity:
+    from vip.serving.identity import check_served, server_version
+
+    check_served(endpoint, identity.id)
+    server = identity.server or server_version(endpoint)
+    return identity.model_copy(update={"declared": True, "server": server})
+
+
+def resolve_tokenizer(tokenizer: str) -> str:
+    """``<given>@<digest>`` of the target's tokenizer.
+
+    Raises:
+        VipError: where it is not to be found.
+    """
+    folder = tokenizer_folder(tokenizer)
+    files = [folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")]
+    digest = sha256_hex(b"".join(sha256_hex(file.read_bytes()).encode() for file in files if file.exists()))
+    return f"{tokenizer.partition('@')[0]}@{digest[:16]}"
+
+
+def tokenizer_folder(tokenizer: str) -> Path:
+    """Where the target's tokenizer lies: in the folder given, or in its ``tokenizer`` folder.
+
+    Raises:
+        VipError: where there is no such folder.
+    """
+    name = tokenizer.partition("@")[0]
+    folder = Path(name) if name != "nano" and Path(name).is_dir() else find_model(name, "base")
+    return folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder

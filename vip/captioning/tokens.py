@@ -1,0 +1,68 @@
+"""Token counts by the target model's own tokenizer, special tokens included, and what its limit would cut."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import VipError
+
+CLIP_LIMIT = 77
+
+
+@dataclass(frozen=True)
+class TokenCounter:
+    """Counts tokens as the target's text encoder will see them.
+
+    Args:
+        tokenizer: a ``tokenizers.Tokenizer`` that adds the special tokens itself.
+        limit: tokens the encoder takes, special tokens included.
+    """
+
+    tokenizer: Any
+    limit: int = CLIP_LIMIT
+
+    def count(self, text: str) -> int:
+        """Number of tokens of ``text``, begin and end included."""
+        return len(self.tokenizer.encode(text).ids)
+
+    def cut(self, text: str) -> str:
+        """The end of ``text`` that the encoder would never see; empty where all fits."""
+        encoding = self.tokenizer.encode(text)
+        if len(encoding.ids) <= self.limit:
+            return ""
+        # The last place within the limit belongs to the end token.
+        first_lost = encoding.offsets[self.limit - 1][0]
+        return text[first_lost:]
+
+
+@functools.lru_cache(maxsize=4)
+def load_counter(folder: Path) -> TokenCounter:
+    """The tokenizer in ``folder``: ``tokenizer.json``, or CLIP's ``vocab.json`` and ``merges.txt``.
+
+    Raises:
+        VipError: where there is neither.
+    """
+    from tokenizers import Tokenizer
+
+    if (folder / "tokenizer.json").exists():
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        from transformers import CLIPTokenizer
+
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder)).backend_tokenizer
+    else:
+        raise VipError(
+            f"{folder} holds no tokenizer", "give a folder with tokenizer.json, or vocab.json and merges.txt"
+        )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return TokenCounter(tokenizer, _limit(folder))
+
+
+def _limit(folder: Path) -> int:
+    import json
+
+    path = folder / "tokenizer_config.json"
+    value = json.loads(path.read_text()).get("model_max_length") if path.exists() else None
+    return int(value) if isinstance(value, int) and 3 <= value <= 100_000 else CLIP_LIMIT
