@@ -86,7 +86,8 @@ class Training:
         stop = self.recipe.steps if until is None else min(until, self.recipe.steps)
         self.model.train()
         parameters = [p for _, p in self.named]
-        began, sums, count = time.monotonic(), {}, 0
+        sums: dict[str, float] = {}
+        began, count = time.monotonic(), 0
         while self.step < stop:
             seed_step(self.recipe.seed, self.step)
             for group in self.optimizer.param_groups:

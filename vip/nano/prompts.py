@@ -1,5 +1,8 @@
 """Text side of the nano base: a CLIP tokenizer on the world's words, and how prompts are varied in training."""
 
+import json
+from typing import Any
+
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
@@ -26,7 +29,8 @@ def build_tokenizer() -> CLIPTokenizer:
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
     learner.train_from_iterator([" ".join(WORDS), ": ; , ."], trainer)
-    merges = [tuple(pair) for pair in _merges(learner)]
+    # Pairs, not strings: with strings the tokenizer comes out broken.
+    merges: Any = _merges(learner)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
     vocab = {word: i for i, word in enumerate(dict.fromkeys(words))}
@@ -34,8 +38,6 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def _merges(learner: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     pairs = json.loads(learner.to_str())["model"]["merges"]
     return [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in pairs]
 
