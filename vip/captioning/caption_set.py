@@ -46,6 +46,8 @@ def make_caption_set(store: ArtifactStore, dataset: Manifest, captions: list[Man
             "captions": sum(manifest.stats["captions"] for manifest in captions),
             "rejected": sum(manifest.stats["rejected"] for manifest in captions),
             "reasons": dict(sorted(reasons.items())),
+            # Keys downstream are made of digests: sets of other captions must not share one.
+            "captions_of": {role: ref.digest for role, ref in inputs.items()},
         }
         (folder / "summary.json").write_bytes(canonical_json(summary))
         counts = {key: summary[key] for key in ("captions", "rejected", "reasons", "spec_id")}
