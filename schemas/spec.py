@@ -113,7 +113,12 @@ class CaptionSpec(_Section):
     @property
     def answers_id(self) -> str:
         """Names the partition of the answers: hash of all that decides a request, nothing that only reads answers."""
-        return fingerprint(self.model_dump(mode="json", exclude=_READING))[:32]
+        return fingerprint(self.asked)[:32]
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Everything that decides a request, as JSON values; its hash names the partition, so it can be verified."""
+        return self.model_dump(mode="json", exclude=_READING)
 
     @property
     def spec_id(self) -> str:

@@ -81,7 +81,7 @@ def ask(
     if not plan.requests:
         return asking.stats
     asking.stats.recovered = recover(store.backend, scratch, plan.spec.answers_id)
-    asking.answers.describe(plan.spec.params | {"name": plan.spec.name})
+    asking.answers.describe(plan.spec.asked)
     started, cpu = time.monotonic(), time.process_time()
     work = plan.work
     while work:
