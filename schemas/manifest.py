@@ -19,6 +19,8 @@ Kind = Literal[
     "features",
     "evaluation",
     "report",
+    "suppression",
+    "takedown",
 ]
 
 Sha256 = Field(pattern="^[0-9a-f]{64}$")
@@ -121,7 +123,11 @@ class Publication(_Record):
 
 
 class Tombstone(_Record):
-    """An artifact that was removed on purpose: known, explained, and not done."""
+    """An artifact that was removed on purpose: known, explained, and not done.
+
+    Attributes:
+        manifest: the record of the artifact, where that went too; after a takedown it stays in its place.
+    """
 
     kind: Kind
     key: str = Sha256
@@ -129,6 +135,7 @@ class Tombstone(_Record):
     reason: str
     removed: datetime
     inputs: dict[str, ArtifactRef] = {}
+    manifest: Manifest | None = None
 
 
 class RefEntry(_Record):

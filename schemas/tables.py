@@ -147,3 +147,10 @@ METRICS = pa.schema(
         pa.field("unit", pa.string(), nullable=False),  # dB, share, squared feature distance, ...
     ]
 )
+
+SUPPRESSED = pa.schema(
+    [
+        pa.field("image_sha256", pa.string(), nullable=False),  # of the original bytes
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
