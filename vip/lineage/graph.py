@@ -1,0 +1,111 @@
+"""Walks over the index: one artifact, what it came from, what came of it."""
+
+import json
+import sqlite3
+from typing import Any
+
+from vip.lineage.index import LineageIndex
+
+Record = dict[str, Any]
+"""What a question answers with: JSON-ready, in the order in which a person wants to read it."""
+
+_COLUMNS = (
+    "id, kind, key, digest, state, problem, stage, stage_version, code, dirty, run, started, finished, rows, spec_id"
+)
+
+
+def node(index: LineageIndex, kind: str, key: str) -> int | None:
+    """The number of an artifact inside the index, or None."""
+    row = index.db.execute("SELECT id FROM artifact WHERE kind = ? AND key = ?", (kind, key)).fetchone()
+    return row["id"] if row else None
+
+
+def by_digest(index: LineageIndex, kind: str, digest: str) -> int | None:
+    """The artifact of that kind with that digest; a live one before a removed one."""
+    row = index.db.execute(
+        "SELECT id FROM artifact WHERE digest = ? AND kind = ? ORDER BY state = 'live' DESC, started LIMIT 1",
+        (digest, kind),
+    ).fetchone()
+    return row["id"] if row else None
+
+
+def artifact(index: LineageIndex, number: int) -> sqlite3.Row:
+    """Every column of one artifact."""
+    return index.db.execute("SELECT * FROM artifact WHERE id = ?", (number,)).fetchone()
+
+
+def brief(row: sqlite3.Row) -> Record:
+    """One artifact in a line: what it is and whether it stands."""
+    short = {"kind": row["kind"], "key": row["key"], "digest": row["digest"], "state": row["state"]}
+    if row["problem"]:
+        short["problem"] = row["problem"]
+    return short
+
+
+def made_by(row: sqlite3.Row) -> Record:
+    """The run and the code that made an artifact."""
+    return {
+        "stage": row["stage"],
+        "stage_version": row["stage_version"],
+        "run": row["run"],
+        "started": row["started"],
+        "finished": row["finished"],
+        "commit": row["code"],
+        "dirty": None if row["dirty"] is None else bool(row["dirty"]),
+        "packages": loads(row["packages"]),
+    }
+
+
+def folder(row: sqlite3.Row) -> str:
+    """Where the files of an artifact lie, relative to the root."""
+    return f"artifacts/{row['kind']}/{row['key']}/{(row['digest'] or '')[:16]}"
+
+
+def loads(text: str | None) -> dict[str, Any]:
+    """A JSON column as a dictionary; empty where there is none."""
+    return json.loads(text) if text else {}
+
+
+def inputs(index: LineageIndex, number: int) -> list[sqlite3.Row]:
+    """The artifacts that one was made from, each with its ``role`` and the ``named`` digest."""
+    columns = ", ".join(f"artifact.{name.strip()}" for name in _COLUMNS.split(","))
+    return index.db.execute(
+        f"SELECT {columns}, edge.role, edge.digest AS named FROM edge "  # noqa: S608 - column names of ours
+        "JOIN artifact ON artifact.id = edge.parent WHERE edge.child = ? ORDER BY edge.role",
+        (number,),
+    ).fetchall()
+
+
+def input_of(index: LineageIndex, number: int, kind: str) -> sqlite3.Row | None:
+    """The first input of one kind, or None."""
+    return next((row for row in inputs(index, number) if row["kind"] == kind), None)
+
+
+def descendants(index: LineageIndex, numbers: list[int]) -> list[sqlite3.Row]:
+    """Everything made from the given artifacts, directly or not, without themselves; by kind, oldest first."""
+    return _closure(index, numbers, "edge.child", "edge.parent")
+
+
+def ancestors(index: LineageIndex, numbers: list[int]) -> list[sqlite3.Row]:
+    """Everything the given artifacts were made from, directly or not, without themselves."""
+    return _closure(index, numbers, "edge.parent", "edge.child")
+
+
+def _closure(index: LineageIndex, numbers: list[int], to: str, by: str) -> list[sqlite3.Row]:
+    return index.db.execute(
+        f"""WITH RECURSIVE reached (id) AS (
+            SELECT value FROM json_each(?)
+            UNION SELECT {to} FROM edge JOIN reached ON {by} = reached.id)
+        SELECT {_COLUMNS} FROM artifact WHERE id IN reached AND id NOT IN (SELECT value FROM json_each(?))
+        ORDER BY kind, started, key""",  # noqa: S608 - column names of ours
+        (json.dumps(numbers), json.dumps(numbers)),
+    ).fetchall()
+
+
+def metrics_of(index: LineageIndex, numbers: list[int]) -> list[sqlite3.Row]:
+    """The figures of some evaluations."""
+    return index.db.execute(
+        """SELECT metric.*, artifact.key AS evaluation FROM metric JOIN artifact ON artifact.id = metric.artifact
+        WHERE metric.artifact IN (SELECT value FROM json_each(?)) ORDER BY artifact.started, metric.rowid""",
+        (json.dumps(numbers),),
+    ).fetchall()

@@ -1,0 +1,60 @@
+"""What is known of an image: its bytes, names, shards, captions and what used it."""
+
+import hashlib
+from pathlib import Path
+
+from vip.lineage import graph
+from vip.lineage.caption import captions_of_image
+from vip.lineage.graph import Record
+from vip.lineage.index import LineageIndex
+from vip.lineage.resolve import names, resolve_image
+from vip.lineage.rows import check_image, read_row
+
+
+def trace_image(index: LineageIndex, text: str) -> Record:
+    """Everything the root knows of one image.
+
+    Args:
+        index: the index of the root.
+        text: a file, a unique prefix of the SHA-256 of its bytes, or a name it had in a source.
+
+    Returns:
+        ``image``, ``shards``, ``names``, ``captions``, ``used_by`` and ``checks`` (its bytes re-hashed in every shard).
+
+    Raises:
+        VipError: where no image, or more than one, fits.
+    """
+    image, file = resolve_image(index, text)
+    sha256, facts, shards, checks = _file_sha(file), {}, [], []
+    for place in index.db.execute("SELECT * FROM sample WHERE image = ?", (image,)).fetchall():
+        owner = graph.artifact(index, place["artifact"])
+        sample = read_row(index, owner, "samples.parquet", place["row"])
+        sha256 = sample["image_sha256"]
+        facts = {name: sample[name] for name in ("format", "mode", "width", "height", "orientation", "bytes")}
+        shards.append(graph.brief(owner) | {"member": sample["member"], "split": sample["split"]})
+        checks.append(check_image(index, owner, sample))
+    captions = captions_of_image(index, image)
+    holders = [
+        row["artifact"]
+        for row in index.db.execute(
+            "SELECT artifact FROM sample WHERE image = ?1 UNION SELECT artifact FROM caption WHERE image = ?1", (image,)
+        )
+    ]
+    used: dict[str, int] = {}
+    for one in graph.descendants(index, holders):
+        used[one["kind"]] = used.get(one["kind"], 0) + 1
+    return {
+        "image": {"sha256": sha256 or image.hex(), "known": bool(shards or captions)} | facts,
+        "names": sorted({name for known, name in names(index) if known.startswith(image.hex())}) if shards else [],
+        "shards": shards,
+        "captions": captions,
+        "used_by": used,
+        "checks": checks,
+    }
+
+
+def _file_sha(file: Path | None) -> str:
+    if file is None:
+        return ""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,156 @@
+"""Where a number came from: checkpoint, data, captions, exam."""
+
+import sqlite3
+from typing import Any
+
+from schemas.errors import VipError
+from vip.lineage import graph
+from vip.lineage.graph import Record
+from vip.lineage.index import LineageIndex
+from vip.lineage.rows import check_file, check_manifest
+
+_SHOWN = 5
+
+
+def resolve_metric(index: LineageIndex, text: str) -> sqlite3.Row:
+    """The figure meant by a unique prefix of its id.
+
+    Raises:
+        VipError: where nothing, or more than one figure, fits.
+    """
+    rows = index.db.execute(
+        """SELECT metric.*, artifact.state FROM metric JOIN artifact ON artifact.id = metric.artifact
+        WHERE metric.id >= ? AND metric.id < ? ORDER BY artifact.started DESC LIMIT 50""",
+        (text, text + "\U0010ffff"),
+    ).fetchall()
+    ids = list(dict.fromkeys(row["id"] for row in rows))
+    exact = [row for row in rows if row["id"] == text]
+    if exact:
+        return exact[0]
+    if not ids:
+        raise VipError(f"no figure has an id that begins with '{text}'", "take the id from a report or metrics table")
+    if len(ids) > 1:
+        raise VipError(f"'{text}' fits {len(ids)} figures ({', '.join(ids[:_SHOWN])})", "give more of the id")
+    return rows[0]
+
+
+def trace_metric(index: LineageIndex, text: str) -> Record:
+    """The chain behind one figure.
+
+    Args:
+        index: the index of the root.
+        text: a unique prefix of the metric's id.
+
+    Returns:
+        ``metric``, ``exam`` (setting, view, region, network, every parameter), ``checkpoint``, ``caption_set``,
+        ``data`` (the shards that hold the image bytes), ``made_by``, ``inputs`` and ``checks``.
+
+    Raises:
+        VipError: where no figure, or more than one, fits.
+    """
+    row = resolve_metric(index, text)
+    owner = graph.artifact(index, row["artifact"])
+    params = graph.loads(owner["params"])
+    checkpoint = _named(index, "checkpoint", row["checkpoint"])
+    caption_set = _named(index, "caption_set", row["caption_set"])
+    return {
+        "metric": {
+            "metric_id": row["id"],
+            "metric": row["metric"],
+            "value": row["value"],
+            "low": row["low"],
+            "high": row["high"],
+            "unit": row["unit"],
+            "n": row["n"],
+        },
+        "exam": {
+            "setting": row["setting"],
+            "view": row["view"],
+            "region": row["region"],
+            "network": row["network"],
+            "params": params,
+        },
+        "checkpoint": _checkpoint(index, checkpoint, row["checkpoint"]),
+        "caption_set": _caption_set(index, caption_set, row["caption_set"]),
+        "data": _data(index, owner["id"]),
+        "made_by": graph.made_by(owner) | {"evaluation": owner["key"]},
+        "inputs": [
+            {"role": one["role"], "kind": one["kind"], "key": one["key"], "state": one["state"]}
+            for one in graph.inputs(index, owner["id"])
+        ],
+        "checks": [check_manifest(index, owner), check_file(index, owner, "metrics.parquet")],
+    }
+
+
+def _named(index: LineageIndex, kind: str, digest: str) -> sqlite3.Row | None:
+    """An artifact that a metrics row names by its digest."""
+    number = graph.by_digest(index, kind, digest) if digest else None
+    return graph.artifact(index, number) if number is not None else None
+
+
+def _checkpoint(index: LineageIndex, row: sqlite3.Row | None, digest: str) -> Record:
+    if row is None:
+        return {"digest": digest, "state": "not in this root" if digest else "none"}
+    trained = graph.inputs(index, row["id"])
+    return graph.brief(row) | {
+        "base": next((one["key"] for one in trained if one["kind"] == "model"), None),
+        "trained_on_captions": [one["key"] for one in trained if one["kind"] == "caption_set"],
+        "trained_on_shards": sum(one["kind"] == "shard" for one in trained),
+        "run": row["run"],
+        "commit": row["code"],
+    }
+
+
+def _caption_set(index: LineageIndex, row: sqlite3.Row | None, digest: str) -> Record:
+    if row is None:
+        return {"digest": digest, "state": "not in this root" if digest else "none"}
+    rows = index.db.execute(
+        "SELECT sum(artifact.rows) FROM edge JOIN artifact ON artifact.id = edge.parent WHERE edge.child = ?",
+        (row["id"],),
+    ).fetchone()[0]
+    spec = index.db.execute("SELECT * FROM spec WHERE spec_id = ?", (row["spec_id"],)).fetchone()
+    return graph.brief(row) | {
+        "captions": rows,
+        "spec": spec["name"] if spec else None,
+        "spec_id": row["spec_id"],
+        "model": spec["model"] if spec else None,
+        "revision": spec["revision"] if spec else None,
+    }
+
+
+def _data(index: LineageIndex, number: int) -> Record:
+    """The shards behind an evaluation and how to get from one of their images to its bytes."""
+    direct = [one for one in graph.inputs(index, number) if one["kind"] == "shard"]
+    examined = [one for one in graph.inputs(index, number) if one["kind"] != "checkpoint"]
+    shards = direct or [
+        one for one in graph.ancestors(index, [one["id"] for one in examined]) if one["kind"] == "shard"
+    ]
+    datasets = _datasets(index, [one["id"] for one in shards])
+    images = [_test_images(index, one["id"]) for one in shards]
+    return {
+        "dataset": datasets,
+        "shards": len(shards),
+        "test_images": sum(images),
+        "image_bytes": [
+            {"file": f"{graph.folder(one)}/samples.tar", "test_images": count, "state": one["state"]}
+            for one, count in zip(shards, images, strict=True)
+        ],
+        "reach": "samples.parquet beside each tar gives member and offset; `vip audit image SHA256` re-hashes one",
+    }
+
+
+def _datasets(index: LineageIndex, shards: list[int]) -> list[str]:
+    """The datasets that hold all of these shards, newest first."""
+    import json
+
+    rows: list[Any] = index.db.execute(
+        """SELECT artifact.key FROM edge JOIN artifact ON artifact.id = edge.child
+        WHERE artifact.kind = 'dataset' AND edge.parent IN (SELECT value FROM json_each(?))
+        GROUP BY artifact.id HAVING count(DISTINCT edge.parent) = ? ORDER BY artifact.started DESC""",
+        (json.dumps(shards), len(shards)),
+    ).fetchall()
+    return [row["key"] for row in rows]
+
+
+def _test_images(index: LineageIndex, shard: int) -> int:
+    return index.db.execute("SELECT count(*) FROM sample WHERE artifact = ? AND split = 'test'", (shard,)).fetchone()[0]

@@ -1,0 +1,144 @@
+"""From what a person types (a ref, a unique prefix, a file) to what is meant."""
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from schemas.errors import VipError
+from vip.lineage import graph
+from vip.lineage.index import LineageIndex
+
+_HEX = re.compile(r"[0-9a-f]{4,64}")
+_SHOWN = 5
+
+
+def resolve_artifact(index: LineageIndex, text: str, kinds: Sequence[str] = ()) -> sqlite3.Row:
+    """The artifact meant by a ref, by ``kind/prefix``, or by a unique prefix of its key or digest.
+
+    Args:
+        index: the index to look in.
+        text: what the person typed.
+        kinds: the kinds that make sense here; empty for any.
+
+    Raises:
+        VipError: where nothing, or more than one artifact, fits.
+    """
+    what = kinds[0] if len(kinds) == 1 else "artifact"
+    target = _by_ref(index, text)
+    if target is None:
+        kind, _, prefix = text.rpartition("/")
+        found = _by_prefix(index, prefix, (kind,) if kind else kinds) if _HEX.fullmatch(prefix) else []
+        if len(found) > 1:
+            some = ", ".join(f"{row['kind']}/{row['key'][:16]}" for row in found[:_SHOWN])
+            raise VipError(f"'{text}' fits {len(found)} artifacts ({some})", "give more digits")
+        if not found:
+            raise VipError(f"no {what} is called '{text}'", "give a ref (`vip ref list`) or 4 or more digits of its id")
+        target = found[0]
+    if kinds and target["kind"] not in kinds:
+        raise VipError(f"'{text}' is of kind {target['kind']}, not {' or '.join(kinds)}", "give another id")
+    return target
+
+
+def _by_ref(index: LineageIndex, text: str) -> sqlite3.Row | None:
+    if not index.backend.exists(f"refs/{text}/00000001.json"):
+        return None
+    from storage.refs import Refs
+
+    target = Refs(index.backend).get(text)
+    if target is None:
+        return None
+    number = graph.node(index, target.kind, target.key)
+    if number is None:
+        raise VipError(
+            f"ref {text} points at {target.kind} {target.key[:12]}, which is not in this root",
+            "run `vip audit verify`",
+        )
+    return graph.artifact(index, number)
+
+
+def _by_prefix(index: LineageIndex, prefix: str, kinds: Sequence[str]) -> list[sqlite3.Row]:
+    rows: dict[int, sqlite3.Row] = {}
+    for column in ("key", "digest"):
+        for row in index.db.execute(
+            f"SELECT * FROM artifact WHERE {column} >= ? AND {column} < ?",  # noqa: S608 - one of two names
+            (prefix, prefix + "g"),
+        ):
+            if not kinds or row["kind"] in kinds:
+                rows[row["id"]] = row
+    return list(rows.values())
+
+
+def resolve_caption(index: LineageIndex, text: str) -> tuple[bytes, list[sqlite3.Row]]:
+    """The caption meant by a unique prefix of its id.
+
+    Returns:
+        Its packed id and the rows that hold it, the newest artifact first, accepted before rejected.
+
+    Raises:
+        VipError: where nothing, or more than one caption, fits.
+    """
+    found = _packed(index, "SELECT DISTINCT id FROM caption WHERE id BETWEEN ? AND ? LIMIT 6", text, "caption")
+    rows = index.db.execute(
+        """SELECT caption.*, artifact.key, artifact.state FROM caption JOIN artifact ON artifact.id = caption.artifact
+        WHERE caption.id = ? ORDER BY caption.rejected, artifact.started DESC""",
+        (found,),
+    ).fetchall()
+    return found, rows
+
+
+def resolve_image(index: LineageIndex, text: str) -> tuple[bytes, Path | None]:
+    """The image meant by a file (its bytes count, not its name), a unique prefix of its SHA-256, or a name it had.
+
+    Returns:
+        The first 16 bytes of its SHA-256, and the file where one was given.
+
+    Raises:
+        VipError: where nothing, or more than one image, fits.
+    """
+    path = Path(text)
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()[:16], path
+    if not _HEX.fullmatch(text):
+        return _by_name(index, text), None
+    query = """SELECT image FROM (SELECT image FROM sample WHERE image BETWEEN ?1 AND ?2 UNION
+        SELECT image FROM caption WHERE image BETWEEN ?1 AND ?2) LIMIT 6"""
+    return _packed(index, query, text, "image"), None
+
+
+def _packed(index: LineageIndex, query: str, text: str, what: str) -> bytes:
+    if not _HEX.fullmatch(text):
+        raise VipError(f"'{text}' is no id of {'an' if what == 'image' else 'a'} {what}", "give 4 or more hex digits")
+    low, high = bytes.fromhex(text[:32].ljust(32, "0")), bytes.fromhex(text[:32].ljust(32, "f"))
+    found = [row[0] for row in index.db.execute(query, (low, high))]
+    if not found:
+        raise VipError(f"no {what} has an id that begins with {text}", "check the id and --root")
+    if len(found) > 1:
+        raise VipError(
+            f"{text} fits more than one {what} ({', '.join(one.hex()[:16] for one in found[:_SHOWN])})",
+            "give more digits",
+        )
+    return found[0]
+
+
+def _by_name(index: LineageIndex, name: str) -> bytes:
+    images = {image for image, known in names(index) if known == name}
+    if not images:
+        raise VipError(f"{name} is no file, no image id and no name in a dataset", "check the path and --root")
+    if len(images) > 1:
+        raise VipError(f"{name} named {len(images)} images over time", "give the SHA-256 of the one that is meant")
+    return bytes.fromhex(images.pop()[:32])
+
+
+def names(index: LineageIndex) -> Iterator[tuple[str, str]]:
+    """(image, name) of every dataset that stands."""
+    from schemas.tables import NAMES
+    from storage.tables import read_table
+
+    for row in index.db.execute("SELECT * FROM artifact WHERE kind = 'dataset' AND state = 'live'"):
+        path = f"{graph.folder(row)}/names.parquet"
+        local = index.backend.local_path(path)
+        table = read_table(local or index.backend.get(path), NAMES, ["image_sha256", "name"])
+        yield from zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True)
