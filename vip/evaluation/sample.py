@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from schemas.canonical import fingerprint, sha256_hex
+from schemas.errors import VipError
 from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
 from schemas.manifest import Manifest, Recipe
 from schemas.tables import GENERATED
@@ -47,11 +48,23 @@ class Sampler:
 
             from vip.diffusion.pipeline import VIPOutpaintPipeline
 
-            folder = self.store.local(self.checkpoint) / "pipeline"
+            folder = self.store.local(self.checkpoint) / pipeline_folder(self.checkpoint)
             pipeline = VIPOutpaintPipeline.from_pretrained(str(folder))
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
         return self._pipeline
+
+
+def pipeline_folder(checkpoint: Manifest) -> str:
+    """Where the diffusers pipeline lies inside a checkpoint.
+
+    Raises:
+        VipError: where it holds none.
+    """
+    for name in checkpoint.outputs:
+        if name == "model_index.json" or name.endswith("/model_index.json"):
+            return name.removesuffix("model_index.json")
+    raise VipError(f"{checkpoint.kind} {checkpoint.key[:12]} holds no pipeline", "give a checkpoint that training made")
 
 
 def make_samples(

@@ -52,7 +52,7 @@ def line_chart(lines: Sequence[Line], across: str, zero: bool = False) -> Markup
     for tick in _ticks(low, high):
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y_of(tick)}" y2="{y_of(tick)}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y_of(tick) + 4}" text-anchor="end">{_label(tick)}</text>')
-    for tick in _ticks(start, end):
+    for tick in (tick for tick in _ticks(start, end) if x_of(tick) < WIDTH - _RIGHT - 60):
         parts.append(f'<text x="{x_of(tick)}" y="{HEIGHT - 10}" text-anchor="middle">{_label(tick)}</text>')
     parts.append(f'<text class="axis" x="{WIDTH - _RIGHT}" y="{HEIGHT - 10}" text-anchor="end">{escape(across)}</text>')
     if zero:

@@ -171,9 +171,8 @@ def _of(store: ArtifactStore, manifest: Manifest, prefix: str) -> dict[str, Mani
 
 
 def _losses(store: ArtifactStore, checkpoint: Manifest) -> pa.Table | None:
-    if "losses.parquet" not in checkpoint.outputs:
-        return None
-    return pq.read_table(pa.BufferReader(store.read(checkpoint, "losses.parquet")))
+    name = next((name for name in checkpoint.outputs if name.endswith("losses.parquet")), None)
+    return pq.read_table(pa.BufferReader(store.read(checkpoint, name))) if name else None
 
 
 def _seconds(manifest: Manifest) -> float:

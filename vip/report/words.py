@@ -31,7 +31,10 @@ def setting_label(setting: str) -> str:
 def metric_label(row: Mapping[str, Any]) -> str:
     """The metric's name, with the feature network's in it where there is one: never a bare "FID"."""
     label = _METRICS.get(row["metric"], (row["metric"].replace("_", " "), "", 4))[0]
-    return f"{label} ({row['network'].partition('@')[0]} features)" if row["network"] else label
+    if not row["network"]:
+        return label
+    kind = "classes" if row["metric"] == "inception_score" else "features"
+    return f"{label} ({row['network'].partition('@')[0]} {kind})"
 
 
 def metric_better(metric: str) -> str:

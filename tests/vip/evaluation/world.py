@@ -129,6 +129,10 @@ def make_checkpoint(store, seed=0, steps=40):
             {
                 "step": pa.array(range(1, steps + 1), pa.int64()),
                 "loss": pa.array(1 / np.arange(1, steps + 1) ** 0.5 + rng.random(steps) * 0.1),
+                "a": pa.array(
+                    [[("down.1", 0.001 * n), ("up.0", -0.0005 * n)] for n in range(steps)],
+                    pa.map_(pa.string(), pa.float64()),
+                ),
             }
         )
         pq.write_table(table, folder / "losses.parquet")
