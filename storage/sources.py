@@ -19,6 +19,8 @@ from storage.tars import walk_tar
 
 Found = Item | Unread | Hidden
 
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+
 
 def walk_source(source: str, settings: ShardSettings) -> Iterator[Found]:
     """Everything that ``source`` holds: a folder, a tar, a Parquet file, a glob, or a URL of one of these.
@@ -152,7 +154,9 @@ def _walk_file(
 
 
 def _open(path: str, name: str, size: int, settings: ShardSettings, split: str | None, alone: bool) -> Iterator[Found]:
-    if not is_container(name):
+    if name.lower().endswith(_PACKED):
+        yield Unread(name, RejectReason.NOT_AN_IMAGE, "a compressed archive; unpack it, or give a plain .tar", size)
+    elif not is_container(name):
         yield Item(name, FilePlace(path), size, split)
     elif name.lower().endswith(".tar"):
         yield from walk_tar(path, name, size, settings)
