@@ -8,8 +8,9 @@ from flows.progress import reporting
 from flows.tasks import in_waves, open_store
 from schemas.manifest import ArtifactRef
 from schemas.sharding import ShardSettings
-from vip.sharding.build import build_dataset, build_shard, previous_bits
+from vip.sharding.build import build_dataset, build_shard, missing_shards, previous_bits
 from vip.sharding.scan import SourceScan, scan_source
+from vip.sharding.spool import spooled
 
 
 @task(task_run_name="scan")
@@ -41,7 +42,7 @@ def shard(root: str, source: str, settings: ShardSettings) -> ArtifactRef:
     """Turn ``source`` into the dataset ``settings.name``; shards whose images are unchanged are found, not built."""
     found = scan(root, source, settings)
     prefixes = found.prefixes
-    with reporting() as progress:
-        built = in_waves(build, prefixes, root, found, on_done=lambda done: progress("shards", done, len(prefixes)))
+    with reporting() as progress, spooled(found, missing_shards(open_store(root), found)) as ready:
+        built = in_waves(build, prefixes, root, ready, on_done=lambda done: progress("shards", done, len(prefixes)))
         shards = list(built)
     return join(root, found, shards)
