@@ -8,6 +8,7 @@ from flows.progress import reporting
 from flows.tasks import in_waves, open_store
 from schemas.manifest import ArtifactRef
 from schemas.sharding import ShardSettings
+from storage.suppression import suppressed
 from vip.sharding.build import build_dataset, build_shard, missing_shards, previous_bits
 from vip.sharding.scan import SourceScan, scan_source
 from vip.sharding.spool import spooled
@@ -18,7 +19,8 @@ def scan(root: str, source: str, settings: ShardSettings) -> SourceScan:
     """Hash everything in the source; nothing is decoded yet."""
     store = open_store(root)
     with reporting() as progress:
-        return scan_source(source, settings, previous_bits=previous_bits(store, settings.name), progress=progress)
+        bits = previous_bits(store, settings.name)
+        return scan_source(source, settings, suppressed(store), previous_bits=bits, progress=progress)
 
 
 @task(task_run_name="shard-{prefix}")

@@ -4,7 +4,6 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,6 +18,7 @@ from storage.items import RowPlace
 from storage.refs import Refs
 from storage.shards import SAMPLES_TABLE, TAR, ShardWriter
 from storage.store import ArtifactStore
+from storage.suppression import suppressed
 from storage.tables import read_table, write_table
 from vip.sharding.inspect import ImageFacts, Reject, inspect_image
 from vip.sharding.pool import batches, bounded_map
@@ -36,11 +36,12 @@ def shard_source(
     store: ArtifactStore,
     source: str,
     settings: ShardSettings,
-    suppress: Iterable[str] = (),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Scan, build what is missing, join: the whole way from a source to a dataset, in one process.
+
+    What the store's suppression list names stays out.
 
     Returns:
         The dataset; the ref ``dataset/<name>`` points at it.
@@ -48,7 +49,8 @@ def shard_source(
     Raises:
         VipError: see :func:`scan_source`, :func:`build_shard`, :func:`build_dataset`.
     """
-    scan = scan_source(source, settings, suppress, workers, previous_bits(store, settings.name), progress)
+    bits = previous_bits(store, settings.name)
+    scan = scan_source(source, settings, suppressed(store), workers, bits, progress)
     shards = []
     with spooled(scan, missing_shards(store, scan)) as ready:
         for number, prefix in enumerate(scan.prefixes, 1):

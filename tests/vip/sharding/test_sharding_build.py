@@ -22,6 +22,7 @@ from storage.items import read_rows
 from storage.refs import Refs
 from storage.shards import read_one, read_samples
 from storage.store import ArtifactStore
+from storage.suppression import suppress
 from storage.tables import read_table
 from vip.sharding import build, spool
 from vip.sharding.build import build_shard, previous_bits, shard_source
@@ -213,10 +214,14 @@ def test_the_split_is_independent_of_the_shard():
 def test_what_is_suppressed_never_comes_in(store, fill, pictures):
     folder = fill({f"{n}": data for n, data in enumerate(pictures[:9])})
     unwanted = sha256_hex(pictures[4])
-    dataset = shard_source(store, folder, THREE_BITS, suppress=[unwanted])
+    everything = shard_source(store, folder, THREE_BITS)
+    suppress(store, [unwanted], "asked for")
+    dataset = shard_source(store, folder, THREE_BITS)
+    assert unwanted in samples_of(store, everything)
     assert unwanted not in samples_of(store, dataset)
     assert rejects_of(store, dataset) == {"4": RejectReason.SUPPRESSED}
-    assert dataset.params["suppressed"] != shard_source(store, folder, THREE_BITS).params["suppressed"]
+    assert dataset.params["suppressed"] != everything.params["suppressed"]
+    assert len(set(digests(everything).items()) - set(digests(dataset).items())) == 1
 
 
 def test_bad_files_go_to_the_rejects_and_good_ones_come_through(store, fill, encoded):
