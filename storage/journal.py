@@ -80,7 +80,7 @@ class Journal:
 
     def _run(self) -> None:
         next_publish = time.monotonic() + self.publish_every
-        while not self._stop.wait(self.sync_every):
+        while not self._stop.wait(min(self.sync_every, self.publish_every)):
             try:
                 with self._lock:
                     number = os.dup(self._open.file.fileno()) if self._open else None

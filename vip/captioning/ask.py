@@ -77,6 +77,7 @@ def ask(
     Raises:
         VipError: where no endpoint answers any more; what was answered until then is kept.
     """
+    settings = settings or ClientSettings()
     asking = _Asking(store, plan, scratch, on_progress)
     if not plan.requests:
         return asking.stats
@@ -86,7 +87,7 @@ def ask(
     work = plan.work
     while work:
         client = Client(endpoints, asking.model_name, settings, watch)
-        with journalling(asking.answers, plan.bits, scratch) as journal:
+        with journalling(asking.answers, plan.bits, scratch, settings.publish_every) as journal:
             asyncio.run(asking.run(client, work, journal))
         asking.count(client)
         # A rejected answer may call for another question; where the spec allows none, one pass is all.

@@ -21,6 +21,7 @@ class ClientSettings:
         first_in_flight, most_in_flight: requests in flight to one server at the start, and at most.
         poll: seconds between looks at a server's metrics.
         fixed_in_flight: keep exactly that many instead of adapting (for measurements).
+        publish_every: seconds between segments of answers.
     """
 
     deadline: float = 120.0
@@ -31,6 +32,7 @@ class ClientSettings:
     most_in_flight: int = 512
     poll: float = 0.5
     fixed_in_flight: int | None = None
+    publish_every: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from schemas.errors import VipError
+from schemas.spec import CaptionSpec
 from storage.models import find_model, model_digest
 from vip.processes import OwnedProcess, last_lines, wait_until
-from vip.serving.identity import served_name
+from vip.serving.identity import model_label, served_name
 
 STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
 """Without ``disable_any_whitespace`` a small model answers a JSON schema with white space until it is cut."""
@@ -48,7 +50,8 @@ class Engine:
 
     Args:
         model: ``nano``, a local model folder, or a hub id.
-        model_id: first half of the served name; the second is the digest of the weights.
+        model_id: first half of the served name, the second is the digest of the weights; how the model is called where
+            None.
         log: file for the server's output.
         port: TCP port on 127.0.0.1; a free one where None.
         dtype: as vLLM names it.
@@ -62,7 +65,7 @@ class Engine:
         self,
         model: str | Path,
         log: Path,
-        model_id: str = "nano",
+        model_id: str | None = None,
         port: int | None = None,
         host: str = "127.0.0.1",
         dtype: str = "float32",
@@ -77,7 +80,7 @@ class Engine:
         self.port = port or free_port(host)
         self.ready_seconds = ready_seconds
         self.python = serve_python or find_serve_python()
-        self.served_name = served_name(model_id, model_digest(folder))
+        self.served_name = served_name(model_label(model_id or model), model_digest(folder))
         self._command = self._build_command(dtype, max_model_len, eager, arguments)
         self._process: OwnedProcess | None = None
 
@@ -178,6 +181,22 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def engine_for(spec: CaptionSpec, model: str | None, log: Path, **settings: Any) -> Engine:
+    """The engine that answers a resolved spec: its dtype, and what its kind of model wants.
+
+    Args:
+        model: as given to ``resolve_spec``; the spec's own where None.
+        settings: further arguments of :class:`Engine`, such as ``port`` or ``arguments``.
+    """
+    small = spec.model.dtype == "float32"
+    defaults: dict[str, Any] = {"dtype": spec.model.dtype or "auto", "eager": small, "max_model_len": None}
+    if small:
+        defaults["max_model_len"] = 256
+    else:
+        defaults["ready_seconds"] = 1800.0
+    return Engine(model or spec.model.id, log, spec.model.id, **{**defaults, **settings})
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -18,6 +18,11 @@ def served_name(model_id: str, digest: str) -> str:
     return f"{model_id}@{digest[:16]}"
 
 
+def model_label(model: str | Path) -> str:
+    """How a model is called: ``nano`` or a hub id as it stands, a local folder by its own name, wherever it lies."""
+    return Path(model).resolve().name if Path(model).is_dir() else str(model)
+
+
 def local_identity(model_id: str, folder: Path, server: str, dtype: str) -> ModelIdentity:
     """The identity of a local checkpoint, known before any server runs.
 

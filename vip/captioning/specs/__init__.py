@@ -81,7 +81,7 @@ def resolve_spec(
 def resolve_model(declared: ModelIdentity, model: str | None, endpoint: str | None) -> ModelIdentity:
     """Who will answer: checked by weights digest where the checkpoint is at hand, else as declared."""
     from vip.serving.engine import find_serve_python
-    from vip.serving.identity import local_identity, served_models, server_version, vllm_version
+    from vip.serving.identity import local_identity, model_label, served_models, server_version, vllm_version
 
     name = model or declared.id
     if declared.declared:
@@ -90,7 +90,7 @@ def resolve_model(declared: ModelIdentity, model: str | None, endpoint: str | No
     if endpoint is not None and name in served:
         return _declared(declared.model_copy(update={"id": name}), endpoint)
     folder = find_model(name, "captioner")
-    model_id = Path(name).name if Path(name).is_dir() else name
+    model_id = model_label(name)
     dtype = declared.dtype or "float32"
     if endpoint is None:
         return local_identity(model_id, folder, f"vllm {vllm_version(find_serve_python())}", dtype)

@@ -1,0 +1,211 @@
+"""Request identity: what changes it, what does not, and which pixels a request sees."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from schemas.errors import VipError
+from schemas.region import BrushRegion, CentreRegion, SidesRegion, View
+from schemas.spec import CaptionSpec
+from tests.fake_openai import FakeServer, serving
+from tests.vip.captioning.helpers import BANK, captions_of, jpeg, make_spec, run
+from vip.captioning.plan import plan_captions
+from vip.captioning.request import RequestBuilder
+from vip.captioning.rows import Row, Sample
+from vip.captioning.specs import builtin_specs, load_spec, resolve_spec
+
+VIEW = View(width=16, height=16)
+
+
+def row(width=16, height=16, format="PNG", mode="RGB", orientation=1, view=VIEW, region=None, key="c" * 64):
+    return Row(Sample(key, format, width, height, orientation, mode), view, region or CentreRegion())
+
+
+def identity(spec, part="joint", draw=0, **of):
+    return RequestBuilder(spec).request(row(**of), part, draw).request_id
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"id": "fake", "revision": "b" * 64, "server": "vllm 0", "declared": True}},
+        {"model": {"id": "fake", "revision": "a" * 64, "server": "vllm 1", "declared": True}},
+        {"model": {"id": "fake", "revision": "a" * 64, "server": "vllm 0", "dtype": "bfloat16", "declared": True}},
+        {"templates": {"joint": "Describe it."}},
+        {"sampling": {"temperature": 0.5}},
+        {"sampling": {"top_p": 0.9}},
+        {"sampling": {"max_tokens": 65}},
+        {"sampling": {"seed": 1}},
+        {"constraint": {"joint": {"regex": "[a-z]+"}}},
+    ],
+    ids=str,
+)
+def test_whatever_decides_an_answer_changes_the_identity(spec, tokenizer, changes):
+    other = make_spec(tokenizer, **changes)
+    assert identity(other) != identity(spec)
+    assert other.answers_id != spec.answers_id and other.spec_id != spec.spec_id
+
+
+def test_image_view_and_preprocessing_change_it_where_they_change_what_is_sent(spec, tokenizer):
+    base = identity(spec)
+    assert identity(spec, key="d" * 64) != base
+    assert identity(spec, draw=1) != base
+    assert identity(spec, view=View(width=32, height=32)) != base
+    assert identity(spec, view=View(width=8, height=8)) == base  # the same original bytes are sent
+    assert (
+        identity(spec, region=SidesRegion(left=0.25)) == base
+    )  # the text does not name the region, nothing is blanked
+    jpeg_spec = make_spec(tokenizer, preprocessing={"format": "jpeg"})
+    assert identity(jpeg_spec) == base  # the original bytes are sent either way
+    assert identity(jpeg_spec, width=20) != identity(spec, width=20)
+    centre, other = (
+        make_spec(tokenizer, strategy="split"),
+        make_spec(tokenizer, strategy="split", preprocessing={"blank": 0}),
+    )
+    assert identity(centre, "centre") != identity(other, "centre")
+    assert identity(centre, "centre") != identity(centre, "centre", region=SidesRegion(left=0.25))
+
+
+def test_how_answers_are_read_changes_no_request(spec, tokenizer):
+    other = make_spec(tokenizer, name="other", parser="prose", budget={"centre": 10}, leak_share=0.5)
+    assert identity(other) == identity(spec) and other.answers_id == spec.answers_id
+    assert other.spec_id != spec.spec_id
+    assert make_spec(tokenizer, name="renamed").spec_id == spec.spec_id
+
+
+def pixels_of(body):
+    url = json.loads(body)["messages"][0]["content"][0]["image_url"]["url"]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+
+
+def test_each_part_sees_only_what_it_may(tokenizer):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(130, 255, (16, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    for strategy, part in (("joint", "joint"), ("split", "centre"), ("split", "surrounding"), ("imagine", "imagine")):
+        spec = make_spec(tokenizer, strategy=strategy)
+        request = RequestBuilder(spec).request(row(), part, 0)
+        seen = pixels_of(request.body(buffer.getvalue(), spec))
+        kept, rest = (
+            seen[4:12, 4:12],
+            np.delete(seen.reshape(-1, 3), [y * 16 + x for y in range(4, 12) for x in range(4, 12)], 0),
+        )
+        assert (kept == 128).all() == (part == "surrounding")
+        assert (rest == 128).all() == (part in ("centre", "imagine"))
+        if part != "surrounding":
+            assert (kept == pixels[4:12, 4:12]).all()
+
+
+@pytest.mark.parametrize(
+    ("of", "original"),
+    [
+        ({}, True),
+        ({"format": "JPEG"}, True),
+        ({"width": 32, "height": 32}, True),
+        ({"width": 64, "height": 64}, False),  # sixteen times the pixels of the view
+        ({"width": 20}, False),  # cropped
+        ({"width": 8, "height": 8}, False),  # smaller than the view
+        ({"orientation": 6}, False),
+        ({"format": "GIF"}, False),
+        ({"mode": "RGBA"}, False),
+        ({"mode": "CMYK"}, False),
+    ],
+    ids=str,
+)
+def test_original_bytes_are_sent_where_they_show_the_view(spec, of, original):
+    size = (of.get("width", 16), of.get("height", 16))
+    data = jpeg(size)
+    request = RequestBuilder(spec).request(row(**of), "joint", 0)
+    url = json.loads(request.body(data, spec))["messages"][0]["content"][0]["image_url"]["url"]
+    assert (base64.b64decode(url.partition(",")[2]) == data) == original
+
+
+def test_the_kept_box_and_the_region_are_told(tokenizer):
+    spec = make_spec(tokenizer, templates={"joint": "Kept {box}: {region}."})
+    text = RequestBuilder(spec).text(VIEW, CentreRegion(), "joint")
+    assert text == "Kept 4 4 12 12: the central 50% of the width and height."
+    text = RequestBuilder(spec).text(VIEW, SidesRegion(left=0.25, top=0.5), "joint")
+    assert text.startswith("Kept 4 8 16 16: everything but a band of 25% at the left and 50% at the top")
+    assert "Kept " in RequestBuilder(spec).text(VIEW, BrushRegion(seed=3), "joint")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"id": "fake", "revision": "b" * 64, "server": "vllm 0", "declared": True}},
+        {"templates": {"joint": "Other."}},
+        {"sampling": {"temperature": 0.25}},
+    ],
+    ids=str,
+)
+def test_after_a_change_no_old_answer_is_used(store, dataset, spec, tokenizer, server, endpoint, scratch, changes):
+    server.text = lambda body: "Center: old; Surrounding: answer"
+    run(store, dataset, spec, [endpoint], scratch)
+    server.text = lambda body: "Center: new; Surrounding: reply"
+    captions, _ = captions_of(store, run(store, dataset, make_spec(tokenizer, **changes), [endpoint], scratch)[0])
+    assert {row["centre"] for row in captions} == {"new"} and server.requests == 48
+
+
+def test_after_the_endpoint_changes_every_answer_is_used(store, dataset, spec, server, endpoint, scratch):
+    run(store, dataset, spec, [endpoint], scratch)
+    other = FakeServer()
+    with serving(other) as url:
+        # Captions are gone as after a new parser; the answers are not.
+        for path in [*store.backend.list("published/captions"), *store.backend.list("published/caption_set")]:
+            store.backend.remove(path)
+        _, stats = run(store, dataset, spec, [url], scratch)
+    assert stats.requests == other.requests == 0
+
+
+def test_built_in_specs_are_sound():
+    assert {"nano-joint", "nano-split", "nano-imagine", "qwen-joint", "qwen-split", "qwen-imagine"} <= set(
+        builtin_specs()
+    )
+    for name in builtin_specs():
+        spec = load_spec(name)
+        assert isinstance(spec, CaptionSpec) and spec.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("strategy: joint", "model: Field required"),
+        ("strategy: nope\nmodel: {id: x}\ntemplates: {}", "strategy: Input should be"),
+        ("strategy: split\nmodel: {id: x}\ntemplates: {joint: a}", "templates.centre is missing"),
+        ("strategy: joint\nmodel: {id: x}\ntemplates: {joint: a}\nsamplings: {}", "samplings: Extra inputs"),
+        ("[1, 2]", "is no mapping"),
+        ("a: [", "is no YAML"),
+    ],
+    ids=str,
+)
+def test_a_wrong_spec_is_one_line(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(VipError) as caught:
+        load_spec(str(path))
+    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(VipError, match="give a file or one of"):
+        load_spec(str(tmp_path / "none.yaml"))
+
+
+def test_a_foreign_endpoint_is_declared_and_checked(tmp_path, tokenizer):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"strategy: joint\nmodel: {{id: theirs}}\ntemplates: {{joint: Describe.}}\ntokenizer: {tokenizer}\n"
+    )
+    with serving(FakeServer(model="theirs", version="9.9")) as url:
+        spec = resolve_spec(str(path), endpoint=url)
+        assert spec.model.declared and spec.model.server == "vllm 9.9"
+        assert spec.tokenizer.startswith(f"{tokenizer}@")
+    with serving(FakeServer(model="others")) as url, pytest.raises(VipError):
+        resolve_spec(str(path), endpoint=url)
+
+
+def test_the_plan_asks_no_server(store, dataset, spec):
+    plan = plan_captions(store, dataset, spec, BANK, limit=5)
+    assert plan.rows == 5 and plan.requests == 5
