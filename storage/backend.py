@@ -71,8 +71,17 @@ class Backend:
         """Size in bytes."""
         return Path(self.full(path)).stat().st_size if self.is_local else int(self.fs.size(self.full(path)))
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Every object under ``prefix``, sorted, relative to the root; unfinished writes are not among them."""
+    def modified(self, path: str) -> float | None:
+        """When the object was written, in seconds since 1970; None where the file system does not say."""
+        if self.is_local:
+            return Path(self.full(path)).stat().st_mtime
+        try:
+            return float(self.fs.modified(self.full(path)).timestamp())
+        except NotImplementedError:
+            return None
+
+    def list(self, prefix: str, unfinished: bool = False) -> Iterator[str]:
+        """Every object under ``prefix``, sorted, relative to the root; unfinished writes only where asked for."""
         start = len(self.root) + 1
         if self.is_local:
             found = [f"{folder}/{name}" for folder, _, names in os.walk(self.full(prefix)) for name in names]
@@ -82,7 +91,7 @@ class Backend:
             except FileNotFoundError:
                 return
         for path in sorted(found):
-            if "/.tmp-" not in path:
+            if unfinished or "/.tmp-" not in path:
                 yield path[start:]
 
     def put_if_absent(self, path: str, data: bytes | Path) -> bool:

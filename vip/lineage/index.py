@@ -111,16 +111,16 @@ class LineageIndex:
         Returns:
             The number of artifacts read.
         """
+        from storage.removal import collected
+
         published, stones = self._listed("published"), self._listed("tombstones")
+        records = {name: path for name, path in collected(self.backend).items() if name not in published}
         known = {
             (row["kind"], row["key"]): row["state"] for row in self.db.execute("SELECT kind, key, state FROM artifact")
         }
-        todo = [
-            name
-            for name in published
-            if known.get(name) not in ("live", "removed") or (known[name] == "live" and name in stones)
-        ]
-        gone = [name for name, state in known.items() if state != "missing" and name not in published]
+        todo = [name for name in published if known.get(name) != ("removed" if name in stones else "live")]
+        todo += [name for name in records if known.get(name) != "removed"]
+        gone = [name for name, state in known.items() if state != "missing" and name not in published | records.keys()]
         if not todo and not gone:
             return 0
         from vip.lineage.ingest import Ingest
@@ -132,7 +132,10 @@ class LineageIndex:
             for done, name in enumerate(todo):
                 if self.progress:
                     self.progress("indexing artifacts", done, len(todo))
-                ingest.take(*name, removed=name in stones)
+                if name in records:
+                    ingest.take_collected(records[name])
+                else:
+                    ingest.take(*name, removed=name in stones)
             if self.progress:
                 self.progress("indexing artifacts", len(todo), len(todo))
         return len(todo)

@@ -47,6 +47,15 @@ class Ingest:
             self._forget_rows(node, edges=False)
             self._mark(node, "broken", _line(error))
 
+    def take_collected(self, path: str) -> None:
+        """Read the record of an artifact that gc took."""
+        stone = Tombstone.model_validate_json(self.backend.get(path))
+        node = self._node(stone.kind, stone.key)
+        self._forget_rows(node)
+        if stone.manifest is not None:
+            self._write(node, stone.manifest, "")
+        self._mark(node, "removed", stone.reason)
+
     def drop(self, kind: str, key: str) -> None:
         """Take out an artifact whose publication is gone; what names it still names it."""
         node = self._node(kind, key)

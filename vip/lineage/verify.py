@@ -67,6 +67,7 @@ class _Verifier:
         self.present = set(self.files["artifacts"])
         self.published: dict[tuple[str, str], Publication] = {}
         self.stones: dict[tuple[str, str], Tombstone] = {}
+        self.collected: dict[tuple[str, str], Tombstone] = {}
         self.manifests: list[tuple[str, Manifest]] = []
         self.expected: set[str] = set()
 
@@ -75,6 +76,7 @@ class _Verifier:
             stone = self._parse(Tombstone, path)
             if stone is not None and self._placed(path, "tombstones", stone.kind, stone.key):
                 self.stones[stone.kind, stone.key] = stone
+        self._collected()
         for done, path in enumerate(self.files["published"]):
             self._artifact(path)
             if self.progress:
@@ -108,6 +110,21 @@ class _Verifier:
             return True
         self._problem(path, f"names {kind} {key[:12]}, which is not where it lies")
         return False
+
+    def _collected(self) -> None:
+        """Records of what gc took; each holds a manifest, which must hash to the key under which it lies."""
+        for path in self.backend.list("collected"):
+            stone = self._parse(Tombstone, path)
+            if stone is None:
+                continue
+            manifest = stone.manifest
+            if manifest is None or not path.startswith(f"collected/{manifest.kind}/{manifest.key}/"):
+                self._problem(path, "is no record of the artifact under whose name it lies")
+            elif _recipe(manifest).key != manifest.key or digest_of(manifest.outputs) != stone.digest:
+                self._problem(path, "changed: the manifest in it does not hash to its key and digest")
+            else:
+                self.collected[manifest.kind, manifest.key] = stone
+                self._note(path, f"collected: {stone.reason}")
 
     def _artifact(self, path: str) -> None:
         publication = self._parse(Publication, path)
@@ -143,14 +160,7 @@ class _Verifier:
     def _self_consistent(self, path: str, where: str, publication: Publication, manifest: Manifest) -> None:
         if publication.digest != manifest.digest:
             self._problem(path, f"its digest is not the one in {where}")
-        recipe = Recipe(
-            kind=manifest.kind,
-            stage=manifest.producer.stage,
-            stage_version=manifest.producer.stage_version,
-            inputs=manifest.inputs,
-            params=manifest.params,
-        )
-        if recipe.key != publication.key:
+        if _recipe(manifest).key != publication.key:
             self._problem(where, "its inputs and params do not hash to its key")
         if digest_of(manifest.outputs) != manifest.digest:
             self._problem(where, "its outputs do not hash to its digest")
@@ -197,10 +207,11 @@ class _Verifier:
                     self._problem(where, f"input {role} ({ref.kind} {ref.key[:12]}) {trouble}")
 
     def _reach(self, ref: ArtifactRef) -> str | None:
-        publication = self.published.get((ref.kind, ref.key))
-        if publication is None:
+        key = (ref.kind, ref.key)
+        known = [found for found in (self.published.get(key), self.collected.get(key)) if found is not None]
+        if not known:
             return "is not in this root"
-        if publication.digest != ref.digest:
+        if all(found.digest != ref.digest for found in known):
             # Equal recipes may differ in output (a model need not answer twice alike), but one root holds one.
             return "stands here with another digest"
         return None
@@ -234,9 +245,11 @@ class _Verifier:
             trouble = self._reach(entry.target)
             if trouble:
                 self._problem(path, f"dangling: {entry.target.kind} {entry.target.key[:12]} {trouble}")
-            elif (entry.target.kind, entry.target.key) in self.stones:
-                stone = self.stones[entry.target.kind, entry.target.key]
-                self._note(path, f"points at {stone.kind} {stone.key[:12]}, which was removed: {stone.reason}")
+            else:
+                target = (entry.target.kind, entry.target.key)
+                stone = self.stones.get(target) or (None if target in self.published else self.collected.get(target))
+                if stone is not None:
+                    self._note(path, f"points at {stone.kind} {stone.key[:12]}, which was removed: {stone.reason}")
 
     def _answers(self) -> None:
         files = list(self.backend.list("answers"))
@@ -296,3 +309,13 @@ class _Verifier:
                     self._problem(path, "changed: its bytes do not hash to its name")
                 else:
                     yield path
+
+
+def _recipe(manifest: Manifest) -> Recipe:
+    return Recipe(
+        kind=manifest.kind,
+        stage=manifest.producer.stage,
+        stage_version=manifest.producer.stage_version,
+        inputs=manifest.inputs,
+        params=manifest.params,
+    )

@@ -1,0 +1,98 @@
+"""``vip ref``: the names that move."""
+
+import click
+
+from flows.cli.common import print_json, shared_options
+
+
+@click.group()
+def command() -> None:
+    """Set, list or roll back refs: names such as `promoted` or `dataset/NAME` that point at artifacts."""
+
+
+@command.command(name="list")
+@shared_options
+def list_refs(root: str, as_json: bool) -> None:
+    """Every ref and where it points now."""
+    from flows.cli.records import print_rows
+    from storage.backend import Backend
+    from storage.refs import Refs
+
+    refs = Refs(Backend(root))
+    last = [refs.log(name)[-1] for name in refs.names()]
+    if as_json:
+        print_json([entry.model_dump(mode="json") for entry in last])
+        return
+    print_rows(
+        [
+            {
+                "ref": entry.name,
+                "kind": entry.target.kind,
+                "key": entry.target.key,
+                "set": f"{entry.at:%Y-%m-%d %H:%M}",
+                "number": entry.number,
+                "note": entry.note,
+            }
+            for entry in last
+        ]
+    )
+
+
+@command.command(name="set")
+@click.argument("name")
+@click.argument("target", metavar="REF|ID")
+@click.option("--note", default="", help="Why; it stands in the ref's log.")
+@shared_options
+def set_ref(name: str, target: str, note: str, root: str, as_json: bool) -> None:
+    """Point NAME at an artifact, given by another ref, `kind/prefix`, or a unique prefix of its key or digest."""
+    from schemas.errors import VipError
+    from schemas.manifest import ArtifactRef
+    from storage.backend import Backend
+    from storage.refs import Refs
+    from vip.lineage.index import open_index
+    from vip.lineage.resolve import resolve_artifact
+
+    index = open_index(root)
+    row = resolve_artifact(index, target)
+    index.close()
+    if row["state"] != "live":
+        raise VipError(f"{row['kind']} {row['key'][:12]} does not stand: {row['problem']}", "give another artifact")
+    entry = Refs(Backend(root)).set(name, ArtifactRef(kind=row["kind"], key=row["key"], digest=row["digest"]), note)
+    _said(entry.model_dump(mode="json"), as_json)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--to", "number", type=click.IntRange(1), help="Entry of its log. [default: the one before]")
+@click.option("--note", default="", help="Why; it stands in the ref's log.")
+@shared_options
+def rollback(name: str, number: int | None, note: str, root: str, as_json: bool) -> None:
+    """Point NAME back at what it pointed at before; the log keeps both."""
+    from schemas.errors import VipError
+    from storage.refs import Refs
+    from storage.store import ArtifactStore
+
+    store = ArtifactStore(root)
+    refs = Refs(store.backend)
+    log = refs.log(name)
+    if not log:
+        raise VipError(f"no ref is called '{name}'", "see `vip ref list`")
+    earlier = [entry for entry in log if entry.target != log[-1].target]
+    if number is not None:
+        earlier = [entry for entry in log if entry.number == number]
+    if not earlier:
+        raise VipError(
+            f"{name} has no {'earlier target' if number is None else f'entry {number}'}", "see `vip audit log`"
+        )
+    back = earlier[-1]
+    store.require(back.target)
+    entry = refs.set(name, back.target, note or f"rolled back to entry {back.number}")
+    _said(entry.model_dump(mode="json"), as_json)
+
+
+def _said(entry: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print_json(entry)
+        return
+    target: dict[str, str] = entry["target"]  # type: ignore[assignment]
+    click.echo(f"{entry['name']} -> {target['kind']} {target['key'][:16]} (entry {entry['number']})")

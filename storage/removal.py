@@ -1,0 +1,105 @@
+"""Removal: erasing artifacts so that what is gone stays known. The only module that takes objects away.
+
+A *takedown* leaves ``tombstones/<kind>/<key>.json`` and the manifest in its place; its key can never be published
+again. A *collection* leaves a numbered ``collected/<kind>/<key>/<number>.json`` that holds the whole manifest and
+takes everything else, so that the same recipe may be built again when it is wanted.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from schemas.canonical import canonical_json
+from schemas.manifest import ArtifactRef, Manifest, Tombstone
+from storage.backend import Backend
+from storage.store import ArtifactStore
+
+
+def artifact_folder(ref: ArtifactRef | Manifest | Tombstone) -> str:
+    """Where the files of an artifact lie, relative to the root."""
+    return f"artifacts/{ref.kind}/{ref.key}/{ref.digest[:16]}"
+
+
+def take_down(store: ArtifactStore, ref: ArtifactRef, reason: str) -> Tombstone:
+    """Erase the files of an artifact behind a tombstone, or finish an erasure that was interrupted."""
+    stone = store.tombstone(ref.kind, ref.key)
+    if stone is None:
+        return store.remove(ref, reason)
+    for path in list(store.backend.list(artifact_folder(ref))):
+        if not path.endswith("/manifest.json"):
+            store.backend.remove(path)
+    return stone
+
+
+def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
+    """Take an artifact away, publication first, so that a crash leaves rubbish and never a lie."""
+    stone = Tombstone(
+        kind=manifest.kind,
+        key=manifest.key,
+        digest=manifest.digest,
+        reason=reason,
+        removed=datetime.now(UTC),
+        inputs=manifest.inputs,
+        manifest=manifest,
+    )
+    number = 1 + len(list(store.backend.list(f"collected/{manifest.kind}/{manifest.key}")))
+    path = f"collected/{manifest.kind}/{manifest.key}/{number:08d}.json"
+    store.backend.put_if_absent(path, canonical_json(stone.model_dump(mode="json")))
+    store.backend.remove(f"published/{manifest.kind}/{manifest.key}.json")
+    folder = artifact_folder(manifest)
+    for file in list(store.backend.list(folder)):
+        store.backend.remove(file)
+    _prune(store.backend, folder)
+    return stone
+
+
+def collected(backend: Backend) -> dict[tuple[str, str], str]:
+    """(kind, key) of everything that was ever collected -> path of its newest record."""
+    newest = {}
+    for path in backend.list("collected"):
+        parts = path.split("/")
+        if len(parts) == 4 and path.endswith(".json"):
+            newest[parts[1], parts[2]] = path
+    return newest
+
+
+def leftovers(backend: Backend, older_than: float) -> Iterator[tuple[str, int]]:
+    """Files of artifacts that were never published, as an interrupted write leaves them.
+
+    Args:
+        backend: the root.
+        older_than: seconds since they were last written; younger ones may belong to a write that goes on.
+
+    Yields:
+        (path, bytes).
+    """
+    published = {path.removeprefix("published/").removesuffix(".json") for path in backend.list("published")}
+    now = time.time()
+    for path in backend.list("artifacts", unfinished=True):
+        kind_key = "/".join(path.split("/")[1:3])
+        if kind_key in published and "/.tmp-" not in path:
+            continue
+        written = backend.modified(path)
+        if written is not None and now - written >= older_than:
+            yield path, backend.size(path)
+
+
+def remove_leftover(backend: Backend, path: str) -> None:
+    """Take one file away that no publication speaks of."""
+    backend.remove(path)
+    _prune(backend, path.rsplit("/", 1)[0])
+
+
+def _prune(backend: Backend, folder: str) -> None:
+    """Remove the empty folders that are left on a local disk."""
+    place = backend.local_path(folder)
+    if place is None or not place.is_dir():
+        return
+    for inner in sorted((path for path in place.rglob("*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            inner.rmdir()
+    for empty in (place, place.parent):
+        if any(empty.iterdir()):
+            return
+        empty.rmdir()

@@ -1,0 +1,86 @@
+"""Collection takes what no ref reaches, keeps what is asked for, and lets what it took be built again."""
+
+from datetime import timedelta
+
+from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation, make_spec, picture
+from vip.lineage.gc import plan_gc, run_gc
+from vip.lineage.index import open_index
+from vip.lineage.verify import verify
+
+NOW = timedelta(0)
+
+
+def test_nothing_goes_while_refs_reach_everything(root):
+    plan = plan_gc(root.store, grace=NOW)
+    assert not plan.artifacts
+    assert plan.kept == 10
+
+
+def test_what_no_ref_reaches_goes_and_stays_known(root, tmp_path):
+    old = root.checkpoints[0]
+    for seed in (1, 2):
+        new = add_checkpoint(root, "keywords", "scenes", seed=seed)
+        add_evaluation(root, new, "keywords", "scenes")
+        for name in ("latest", "promoted"):
+            root.refs.set(name, new.ref)
+    plan = plan_gc(root.store, grace=NOW)
+    assert {made.key for made in plan.artifacts} == {old.key, root.evaluations[0].key}
+    assert plan.bytes > 0
+    run_gc(root.store, plan)
+    assert root.store.get("checkpoint", old.key) is None
+    assert not list((tmp_path / "root" / "artifacts" / "checkpoint").glob(f"{old.key}*"))
+    found = verify(root.store.backend)
+    assert found.ok, found.problems
+    assert any("no ref reached it" in note.problem for note in found.notes)
+    index = open_index(root.store.backend.url)
+    row = index.db.execute("SELECT state, problem, digest FROM artifact WHERE key = ?", (old.key,)).fetchone()
+    assert tuple(row) == ("removed", "no ref reached it", old.digest)
+    index.close()
+    assert not plan_gc(root.store, grace=NOW).artifacts
+
+
+def test_what_was_collected_can_be_built_again(root):
+    for seed in (1, 2):
+        root.refs.set("latest", add_checkpoint(root, "keywords", "scenes", seed=seed).ref)
+    root.refs.set("promoted", root.checkpoints[1].ref)
+    root.refs.set("promoted", root.checkpoints[2].ref)
+    index = open_index(root.store.backend.url)
+    run_gc(root.store, plan_gc(root.store, grace=NOW))
+    index.refresh()
+    again = add_checkpoint(root, "keywords", "scenes", seed=0)
+    assert again.key == root.checkpoints[0].key
+    assert root.store.get("checkpoint", again.key) == again
+    assert verify(root.store.backend).ok
+    index.refresh()
+    assert index.db.execute("SELECT state FROM artifact WHERE key = ?", (again.key,)).fetchone()[0] == "live"
+    index.close()
+
+
+def test_the_young_and_what_they_need_are_spared(root):
+    add_dataset(root, "more", {f"{number}.png": picture(number) for number in range(30, 40)})
+    add_captions(root, "more", "more", make_spec())
+    for path in (
+        root.store.backend.local_path("refs/dataset/more"),
+        root.store.backend.local_path("refs/captions/more"),
+    ):
+        for entry in path.iterdir():
+            entry.unlink()
+    assert not plan_gc(root.store).artifacts
+    assert plan_gc(root.store).young == 6
+    plan = plan_gc(root.store, grace=NOW)
+    assert len(plan.artifacts) == 6
+    run_gc(root.store, plan)
+    assert verify(root.store.backend).ok
+
+
+def test_files_of_an_interrupted_write_go(root, tmp_path):
+    left = tmp_path / "root" / "artifacts" / "shard" / ("0" * 64) / ("1" * 16) / "samples.tar"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half a shard")
+    (left.parent / ".tmp-123").write_bytes(b"half a file")
+    assert not plan_gc(root.store).leftovers
+    plan = plan_gc(root.store, grace=NOW)
+    assert len(plan.leftovers) == 2
+    run_gc(root.store, plan)
+    assert not left.parent.parent.exists()
+    assert verify(root.store.backend).ok

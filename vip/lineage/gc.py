@@ -1,0 +1,109 @@
+"""Garbage collection: what no ref reaches goes, and what is gone stays known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+from schemas.manifest import ArtifactRef, Kind, Manifest
+from storage.refs import Refs
+from storage.removal import collect, leftovers, remove_leftover
+from storage.store import ArtifactStore
+
+Progress = Callable[[str, int, int], None]
+
+RECORDS = ("gate", "evaluation", "report")
+"""Kept while the checkpoint, captions or evaluation that they speak of is kept: nobody names them, all ask for them."""
+
+ALWAYS = ("suppression", "takedown")
+"""Never collected."""
+
+
+@dataclass
+class GcPlan:
+    """What a collection would take.
+
+    Attributes:
+        artifacts: what no ref reaches, the latest kinds of a run first.
+        leftovers: (path, bytes) of files that were never published.
+        kept: number of artifacts that stay.
+        young: unreached, but made within the time of grace: a run that goes on may be about to use them.
+    """
+
+    artifacts: list[Manifest] = field(default_factory=list)
+    leftovers: list[tuple[str, int]] = field(default_factory=list)
+    kept: int = 0
+    young: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """What it would free."""
+        held = sum(output.bytes for manifest in self.artifacts for output in manifest.outputs.values())
+        return held + sum(size for _, size in self.leftovers)
+
+
+def plan_gc(store: ArtifactStore, history: int = 2, grace: timedelta = timedelta(hours=24)) -> GcPlan:
+    """Find what no ref reaches.
+
+    Args:
+        store: the root. Its manifests are read, not the index: nothing is deleted on the word of a derived file.
+        history: how many entries of each ref count, the current one included; 2 leaves a roll-back.
+        grace: what is younger stays.
+
+    Raises:
+        VipError: where a manifest cannot be read; what it leads to would be lost.
+    """
+    manifests = {(kind, made.key): made for kind in get_args(Kind) for made in store.list(kind)}
+    refs = Refs(store.backend)
+    targets = [entry.target for name in refs.names() for entry in refs.log(name)[-history:]]
+    kept = _reached(manifests, targets)
+    growing = True
+    while growing:
+        records = [
+            made.ref
+            for key, made in manifests.items()
+            if key not in kept and (made.kind in ALWAYS or (made.kind in RECORDS and _speaks_of(made, kept)))
+        ]
+        growing = bool(records)
+        kept |= _reached(manifests, records)
+    plan = GcPlan(kept=len(kept))
+    young_after = datetime.now(UTC) - grace
+    unreached = [made for key, made in manifests.items() if key not in kept]
+    young = [made for made in unreached if made.run.finished > young_after]
+    spared = _reached(manifests, [made.ref for made in young])
+    for made in unreached:
+        if (made.kind, made.key) in spared:
+            plan.young += 1
+        else:
+            plan.artifacts.append(made)
+    # What was made last goes first, so that a collection that is cut short leaves no artifact without its inputs.
+    plan.artifacts.sort(key=lambda made: (made.run.finished, made.key), reverse=True)
+    plan.leftovers = list(leftovers(store.backend, grace.total_seconds()))
+    return plan
+
+
+def run_gc(store: ArtifactStore, plan: GcPlan, progress: Progress | None = None) -> None:
+    """Take away what the plan names, each artifact behind a record of what it was."""
+    for done, made in enumerate(plan.artifacts, 1):
+        collect(store, made, "no ref reached it")
+        if progress:
+            progress("artifacts collected", done, len(plan.artifacts))
+    for path, _ in plan.leftovers:
+        remove_leftover(store.backend, path)
+
+
+def _reached(manifests: dict[tuple[Kind, str], Manifest], starts: list[ArtifactRef]) -> set[tuple[Kind, str]]:
+    seen: set[tuple[Kind, str]] = set()
+    waiting = [(ref.kind, ref.key) for ref in starts]
+    while waiting:
+        key = waiting.pop()
+        if key in seen or key not in manifests:
+            continue
+        seen.add(key)
+        waiting += [(ref.kind, ref.key) for ref in manifests[key].inputs.values()]
+    return seen
+
+
+def _speaks_of(record: Manifest, kept: set[tuple[Kind, str]]) -> bool:
+    subjects = {"checkpoint"} if record.kind == "evaluation" else {"checkpoint", "caption_set", "evaluation"}
+    return any((ref.kind, ref.key) in kept for ref in record.inputs.values() if ref.kind in subjects)
