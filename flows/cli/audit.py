@@ -11,6 +11,8 @@ from flows.cli.common import is_terminal, print_json, print_table, shared_option
 if TYPE_CHECKING:
     from vip.lineage.index import LineageIndex
 
+_SHOWN = 20
+
 
 @click.group()
 def command() -> None:
@@ -165,3 +167,42 @@ def reindex(root: str, as_json: bool) -> None:
         print_json(done)
     else:
         print_table(done.items())
+
+
+@command.command()
+@click.option("--image", metavar="ID|FILE|NAME", help="Given by its SHA-256, as a file, or by a name it had.")
+@click.option("--prompt", metavar="SPEC|FILE|WORDS", help="A spec's name, id or file, or words of its templates.")
+@click.option("--model", metavar="ID|REF", help="A captioning model's id or revision, or a model trained from.")
+@click.option("--dataset", metavar="NAME|ID", help="A dataset, by name or id.")
+@click.option("--all", "everything", is_flag=True, help="List every figure; by default the first 20. --json lists all.")
+@shared_options
+def impact(
+    image: str | None,
+    prompt: str | None,
+    model: str | None,
+    dataset: str | None,
+    everything: bool,
+    root: str,
+    as_json: bool,
+) -> None:
+    """Every caption, checkpoint and number that used an image, prompt, model or dataset. Give one of the options."""
+    from vip.lineage import impact as impacts
+
+    asked = [
+        (question, value)
+        for question, value in (
+            (impacts.impact_of_image, image),
+            (impacts.impact_of_prompt, prompt),
+            (impacts.impact_of_model, model),
+            (impacts.impact_of_dataset, dataset),
+        )
+        if value is not None
+    ]
+    if len(asked) != 1:
+        raise click.UsageError("give exactly one of --image, --prompt, --model and --dataset")
+    (question, value) = asked[0]
+    with _index(root) as index:
+        record = question(index, value)
+    if not as_json and not everything and len(record["metrics"]) > _SHOWN:
+        record["metrics"] = record["metrics"][:_SHOWN]
+    _answer(record, as_json)

@@ -28,6 +28,7 @@ def impact_of_image(index: LineageIndex, text: str) -> Record:
     splits = {row["split"] for row in samples}
     answer = _answer(index, {"image": image.hex(), "splits": sorted(splits)}, [row["artifact"] for row in holders])
     answer["captions"] = {"count": len(captions), "rows": captions}
+    answer["counts"]["captions"] = len(captions)
     for checkpoint in answer["checkpoints"]:
         checkpoint["used"] = "trained on" if "train" in splits else "in its shards, but of the test split"
     for metric in answer["metrics"]:

@@ -1,0 +1,98 @@
+"""``vip audit``, ``ref`` and ``gc`` as a person and a script use them."""
+
+import json
+
+import pytest
+
+from bench._lineage_root import add_checkpoint, small_root
+from flows.cli.main import main
+
+
+@pytest.fixture
+def root(tmp_path):
+    return small_root(tmp_path / "root")
+
+
+@pytest.fixture
+def vip(root, capsys):
+    def run(*words):
+        code = 0
+        try:
+            main([*words, "--root", root.store.backend.url])
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_every_question_answers_people_and_machines(vip, root):
+    _, out, _ = vip("audit", "checkpoint", "latest", "--json")
+    record = json.loads(out)
+    metric = record["metrics"][0]["id"]
+    _, out, _ = vip("audit", "image", "scene-0.png", "--json")
+    caption = json.loads(out)["captions"][0]["caption_id"]
+    for words in (
+        ("caption", caption[:10]),
+        ("metric", metric[:10]),
+        ("image", "scene-0.png"),
+        ("checkpoint", "promoted"),
+        ("impact", "--image", "scene-0.png"),
+        ("impact", "--prompt", "keywords"),
+        ("log", "promoted"),
+        ("verify",),
+        ("reindex",),
+    ):
+        code, out, err = vip("audit", *words)
+        assert (code, err) == (0, ""), words
+        assert out.strip()
+        code, out, _ = vip("audit", *words, "--json")
+        assert code == 0
+        assert json.loads(out)
+
+
+def test_verify_fails_and_names_the_file(vip, root, tmp_path):
+    path = root.store.path(root.shards["scenes"][0], "samples.tar")
+    data = bytearray((tmp_path / "root" / path).read_bytes())
+    data[700] ^= 1
+    (tmp_path / "root" / path).write_bytes(bytes(data))
+    code, out, _ = vip("audit", "verify")
+    assert code == 1
+    assert f"PROBLEM  {path}: changed" in out
+    code, out, _ = vip("audit", "verify", "--json")
+    assert code == 1
+    assert json.loads(out)["problems"][0]["file"] == path
+
+
+def test_a_wrong_id_is_one_line(vip):
+    code, out, err = vip("audit", "caption", "00000000")
+    assert code == 1
+    assert not out
+    assert err.count("\n") == 1
+    assert "no caption has an id" in err
+
+
+def test_refs_are_set_and_rolled_back(vip, root):
+    new = add_checkpoint(root, "keywords", "scenes", seed=1)
+    assert vip("ref", "set", "promoted", new.key[:12], "--note", "better")[0] == 0
+    assert root.refs.get("promoted").key == new.key
+    assert vip("ref", "rollback", "promoted")[0] == 0
+    assert root.refs.get("promoted").key == root.checkpoints[0].key
+    assert vip("ref", "rollback", "promoted", "--to", "2")[0] == 0
+    assert root.refs.get("promoted").key == new.key
+    assert "promoted" in vip("ref", "list")[1]
+
+
+def test_gc_is_a_dry_run_unless_told(vip, root):
+    for seed in (1, 2):
+        for name in ("latest", "promoted"):
+            root.refs.set(name, add_checkpoint(root, "keywords", "scenes", seed=seed).ref)
+    old = root.checkpoints[0]
+    assert "nothing was touched" in vip("gc", "--grace-hours", "0")[1]
+    assert root.store.get("checkpoint", old.key) is not None
+    code, out, _ = vip("gc", "--grace-hours", "0", "--delete", "--json")
+    assert code == 0
+    assert json.loads(out)["deleted"]
+    assert root.store.get("checkpoint", old.key) is None
+    assert vip("audit", "verify")[0] == 0

@@ -1,0 +1,80 @@
+"""What an image, a prompt, a model or a dataset went into."""
+
+import pytest
+
+from bench._lineage_root import (
+    add_captions,
+    add_checkpoint,
+    add_dataset,
+    add_evaluation,
+    make_spec,
+    picture,
+    sha,
+    split_of,
+)
+from schemas.errors import VipError
+from vip.lineage.impact import impact_of_dataset, impact_of_image, impact_of_model, impact_of_prompt
+
+
+@pytest.fixture
+def two(root, index):
+    """A second dataset that shares nothing, captioned with another prompt and trained on."""
+    add_dataset(root, "more", {f"{number}.png": picture(number) for number in range(30, 40)})
+    add_captions(root, "more", "more", make_spec("other", prompt="What is around {region}?"))
+    add_evaluation(root, add_checkpoint(root, "more", "more", seed=9), "more", "more", figures=3)
+    index.refresh()
+    return root
+
+
+def keys(record, what):
+    return [row["key"] for row in record[what]]
+
+
+def test_an_image_reaches_only_what_used_it(two, index):
+    record = impact_of_image(index, "31.png")
+    assert record["counts"]["captions"] == 1
+    assert keys(record, "caption_sets") == [two.sets["more"].key]
+    assert keys(record, "checkpoints") == [two.checkpoints[1].key]
+    assert len(record["metrics"]) == 3
+
+
+def test_a_test_image_was_not_trained_on(two, index):
+    test = next(n for n in range(12) if split_of(sha(picture(n))) == "test")
+    train = next(n for n in range(12) if split_of(sha(picture(n))) == "train")
+    held_out = impact_of_image(index, f"scene-{test}.png")
+    assert held_out["checkpoints"][0]["used"] == "in its shards, but of the test split"
+    assert held_out["metrics"][0]["used"] == "examined with"
+    seen = impact_of_image(index, f"scene-{train}.png")
+    assert seen["checkpoints"][0]["used"] == "trained on"
+    assert seen["metrics"][0]["used"] == "through the checkpoint"
+
+
+@pytest.mark.parametrize("text", ["other", "What is around", "file"])
+def test_a_prompt_is_meant_by_name_words_or_file(two, index, text, tmp_path):
+    if text == "file":
+        text = str(tmp_path / "spec.yaml")
+        (tmp_path / "spec.yaml").write_text("templates: {joint: 'What is around {region}?'}\n")
+    record = impact_of_prompt(index, text)
+    assert record["counts"]["captions"] == 10
+    assert keys(record, "checkpoints") == [two.checkpoints[1].key]
+
+
+def test_a_model_reaches_everything_it_captioned_or_was_the_base_of(two, index):
+    captioner = impact_of_model(index, "nano")
+    assert captioner["counts"]["captions"] == 21
+    assert len(captioner["checkpoints"]) == 2
+    assert impact_of_model(index, "ab" * 8)["counts"] == captioner["counts"]
+    base = impact_of_model(index, two.checkpoints[0].inputs["base"].key[:12])
+    assert len(base["checkpoints"]) == 2
+    assert len(base["metrics"]) == 5
+
+
+def test_a_dataset_reaches_its_captions_checkpoints_and_figures(two, index):
+    record = impact_of_dataset(index, "more")
+    assert record["counts"]["captions"] == 10
+    assert keys(record, "checkpoints") == [two.checkpoints[1].key]
+
+
+def test_an_unknown_prompt_is_said_in_one_line(index):
+    with pytest.raises(VipError, match="no captions here were made with a prompt"):
+        impact_of_prompt(index, "never asked")
