@@ -16,6 +16,7 @@ class RejectReason(StrEnum):
     TRUNCATED = "truncated"  # the pixels end before the image does
     UNDECODABLE = "undecodable"  # it begins like an image but cannot be decoded
     TOO_MANY_PIXELS = "too_many_pixels"  # above the limit on pixels; never decoded
+    TOO_MANY_SCANS = "too_many_scans"  # a progressive JPEG that would take minutes to hours to decode
     TOO_LARGE = "too_large"  # above the limit on bytes; never read
     UNREADABLE = "unreadable"  # the operating system or the file system refused
     NOT_A_FILE = "not_a_file"  # a pipe, socket or device

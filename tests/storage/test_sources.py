@@ -7,6 +7,8 @@ import tarfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
@@ -112,6 +114,32 @@ def test_a_size_that_lies_does_not_hide_what_follows(tmp_path):
     assert ("a.tar/4.jpg", RejectReason.DAMAGED_TAR) in unread
 
 
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 10_239), st.integers(0, 255)), max_size=30),
+    cut=st.integers(0, 10_240),
+    form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+)
+def test_whatever_happens_to_a_tar_the_walk_ends_and_untouched_members_come_through(tmp_path, changes, cut, form):
+    data = bytearray(make(tmp_path / "a.tar", NINE, format=form).read_bytes())[: 10_240 - cut]
+    touched = set()
+    for place, value in changes:
+        if place < len(data) and data[place] != value:
+            data[place] = value
+            touched.add(place // 1024)
+    (tmp_path / "a.tar").write_bytes(data)
+    items, _, _ = walked(tmp_path / "a.tar")
+    whole = {n for n in range(9) if len(data) >= 1024 * n + 512 + 500 + n} - touched
+    found = {name for name, _ in items}
+    # A header that was changed but still adds up may lie about its size and swallow what follows it.
+    swallowed = {n for n in whole if f"a.tar/{n}.jpg" not in found}
+    assert not swallowed or min(swallowed) - 1 in touched
+    for name, read in items:
+        number = name.removeprefix("a.tar/").removesuffix(".jpg")
+        if number.isdigit() and int(number) in whole:
+            assert read == NINE[int(number)][1]
+
+
 def test_tars_glued_together_are_read_to_the_end(tmp_path):
     one = make(tmp_path / "1.tar", NINE[:4]).read_bytes()
     two = make(tmp_path / "2.tar", NINE[4:]).read_bytes()
@@ -134,9 +162,9 @@ def test_what_is_no_tar_is_named_and_the_rest_goes_on(tmp_path, data):
 def test_a_tar_behind_a_url(tmp_path):
     import fsspec
 
-    with fsspec.open("memory://far/train/a.tar", "wb") as file:
+    with fsspec.open("memory://distant/train/a.tar", "wb") as file:
         file.write(make(tmp_path / "a.tar", NINE).read_bytes())
-    items, unread, found = walked("memory://far")
+    items, unread, found = walked("memory://distant")
     assert items == [(f"train/a.tar/{name}", data) for name, data in NINE]
     assert unread == [] and {one.split for one in found} == {"train"}
     assert [one.place.read() for one in found] == [data for _, data in NINE]
@@ -198,3 +226,15 @@ def test_a_damaged_parquet_file(tmp_path):
     path.write_bytes(data[:-10])
     with pytest.raises(VipError, match=r"a\.parquet: .*; give a whole"):
         walked(path)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6))
+def test_whatever_happens_to_a_parquet_file_there_is_an_answer(tmp_path, changes):
+    pq.write_table(pa.table({"image": BLOBS}), tmp_path / "a.parquet", row_group_size=5)
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    (tmp_path / "a.parquet").write_bytes(data)
+    for one in walk_source(str(tmp_path), SETTINGS):
+        assert isinstance(one, Item | Unread)

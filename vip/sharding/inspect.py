@@ -30,6 +30,11 @@ EXTENSIONS = {
 HEAD = 32
 """Bytes that :func:`looks_like_image` needs."""
 
+MAX_SCAN_PIXELS = 4_000_000_000
+"""Scans times pixels of a JPEG: a scan of 100 bytes costs a pass over all pixels (0.16 s for 64 megapixels), so that a
+file of a few megabytes could keep a core busy for hours. Honest JPEGs have 1 to 20 scans."""
+
+_SCAN = b"\xff\xda"  # within the coded pixels an FF is always followed by 00 or a restart mark
 _READERS = [name for name in EXTENSIONS if name != "MPO"]
 _ORIENTATION = 0x0112
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
@@ -126,6 +131,9 @@ def inspect_image(data: bytes, max_pixels: int) -> ImageFacts | Reject:
             if width * height > max_pixels:
                 return Reject(RejectReason.TOO_MANY_PIXELS, f"{width}x{height} pixels, the limit is {max_pixels}")
             if name in ("JPEG", "MPO"):
+                scans = data.count(_SCAN)
+                if scans > 30 and scans * width * height > MAX_SCAN_PIXELS:
+                    return Reject(RejectReason.TOO_MANY_SCANS, f"{scans} scans of {width}x{height} pixels")
                 image.draft(None, (max(1, width // 8), max(1, height // 8)))
             orientation = image.getexif().get(_ORIENTATION, 1)
             image.load()

@@ -103,6 +103,13 @@ def texts(name: bytes, number: int, size: int) -> bytes:
     return png(8, 8, *[chunk(name, body)] * number)
 
 
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG whose last, nearly empty scan is repeated: each costs the decoder a pass over all pixels."""
+    data = saved(Image.new("L", (side, side), 128), "JPEG", progressive=True)
+    last = data[data.rfind(b"\xff\xc4", 0, data.rfind(b"\xff\xda")) : -2]
+    return data[:-2] + last * scans + data[-2:]
+
+
 # Images that are cut, empty, or something else
 file("zero bytes", "rejected: empty", "a.jpg", lambda: b"")
 file("JPEG cut in half", "rejected: truncated", "a.jpg", lambda: half(jpeg()))
@@ -129,6 +136,8 @@ file("caption beside its image", "1 sidecar", "good.txt", lambda: b"a good image
 file("PNG that claims 60,000 x 60,000", "rejected: too_many_pixels", "a.png", lambda: png(60_000, 60_000, pixels=b""))
 file("PNG bomb, 20,000 x 20,000 in 390 KB", "rejected: too_many_pixels", "a.png", bomb)
 file("PNG that claims 2^31 x 2^31", "rejected: too_many_pixels", "a.png", lambda: png(2**31 - 1, 2**31 - 1, pixels=b""))
+file("JPEG of 20,000 scans in 2 MB", "rejected: too_many_scans", "a.jpg", lambda: many_scans(6000, 20_000))
+file("small JPEG of 60 scans", "1 sample", "a.jpg", lambda: many_scans(64, 60))
 file("65,500 pixels wide", "1 sample", "a.jpg", lambda: saved(Image.new("L", (65_500, 8)), "JPEG"))
 file("text chunk that unpacks to 80 MB", "rejected: undecodable", "a.png", lambda: texts(b"zTXt", 1, 80_000_000))
 file("10,000 text chunks", "1 sample", "a.png", lambda: texts(b"zTXt", 10_000, 10))

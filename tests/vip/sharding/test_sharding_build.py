@@ -4,8 +4,10 @@ import io
 import os
 import random
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -344,6 +346,40 @@ def test_parquet_rows_are_fetched_in_one_pass_and_only_for_shards_that_are_missi
     scan = scan_source(str(path), THREE_BITS)
     alone = build_shard(ArtifactStore(tmp_path / "alone"), scan, scan.prefixes[0])
     assert alone.digest == second.inputs[f"shard/{scan.prefixes[0]}"].digest
+
+
+def test_sources_far_away(store, pictures):
+    files = fsspec.filesystem("memory")
+    for number, data in enumerate(pictures[:6]):
+        files.pipe_file(f"/far/{'train' if number else 'val'}/{number}.png", data)
+    dataset = shard_source(store, "memory://far", THREE_BITS)
+    assert names_of(store, dataset) == [
+        "train/1.png",
+        "train/2.png",
+        "train/3.png",
+        "train/4.png",
+        "train/5.png",
+        "val/0.png",
+    ]
+    assert (dataset.stats["train"], dataset.stats["test"]) == (5, 1)
+    files.pipe_file("/far/rows.parquet", b"")
+    with io.BytesIO() as file:
+        pq.write_table(pa.table({"image": pictures[:6]}), file)
+        files.pipe_file("/far/rows.parquet", file.getvalue())
+    from_rows = shard_source(store, "memory://far/rows.parquet", ShardSettings(bits=3, name="rows"))
+    assert from_rows.stats["samples"] == 6
+    assert names_of(store, shard_source(store, "memory://far/*/*.png", THREE_BITS)) == names_of(store, dataset)
+    for source, message in (("memory://none", "holds no files"), ("nosuch://x/y", "cannot be listed")):
+        with pytest.raises(VipError, match=message):
+            shard_source(store, source, THREE_BITS)
+
+
+def test_two_at_once_make_one_dataset(store, fill, pictures):
+    folder = fill({f"{n}": data for n, data in enumerate(pictures)})
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: shard_source(store, folder, THREE_BITS, workers=2), range(4)))
+    assert all(one == made[0] for one in made)
+    assert len(list(store.list("shard"))) == 8 and len(list(store.list("dataset"))) == 1
 
 
 def test_progress_is_told(store, fill, pictures):
