@@ -1,0 +1,176 @@
+"""After a takedown the bytes and the pixels are nowhere, the next build leaves them out, and the record says it all."""
+
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from bench._lineage_root import Synthetic, add_captions, add_checkpoint, add_evaluation, make_spec, sha
+from schemas.errors import VipError
+from schemas.manifest import Recipe
+from schemas.sharding import ShardSettings
+from schemas.tables import GENERATED
+from storage.removal import take_down
+from storage.shards import read_samples
+from storage.store import ArtifactStore
+from storage.suppression import suppressed
+from storage.tables import write_table
+from vip.lineage.forget import plan_takedown, run_takedown
+from vip.lineage.index import open_index
+from vip.lineage.verify import verify
+from vip.sharding.build import shard_source
+
+SETTINGS = ShardSettings(name="photos", bits=1, test_share=0.2)
+
+
+def draw(number, kind="PNG", **how):
+    picture = Image.new("RGB", (24, 16))
+    picture.putdata([((x * number) % 251, (x + number) % 241, number % 256) for x in range(24 * 16)])
+    data = io.BytesIO()
+    picture.save(data, kind, **how)
+    return data.getvalue()
+
+
+@pytest.fixture
+def source(tmp_path):
+    place = tmp_path / "source"
+    place.mkdir()
+    for number in range(10):
+        (place / f"{number}.png").write_bytes(draw(number))
+    (place / "copy-of-3.png").write_bytes(draw(3))
+    (place / "twin-of-3.bmp").write_bytes(draw(3, "BMP"))
+    (place / "broken.png").write_bytes(draw(99)[:60])
+    return place
+
+
+@pytest.fixture
+def root(tmp_path, source):
+    made = Synthetic(ArtifactStore(tmp_path / "root", run_id="run-1"))
+    dataset = shard_source(made.store, str(source), SETTINGS, workers=1)
+    made.datasets["photos"] = dataset
+    made.shards["photos"] = [made.store.require(ref) for ref in dataset.inputs.values()]
+    add_captions(made, "keywords", "photos", make_spec())
+    checkpoint = add_checkpoint(made, "keywords", "photos")
+    samples = add_samples(made, checkpoint)
+    add_evaluation(made, checkpoint, "keywords", "photos")
+    report = Recipe(kind="report", stage="make_report", inputs={"samples": samples.ref})
+    made.refs.set("latest", made.store.build(report, lambda folder: page(folder))[0].ref)
+    return made
+
+
+def add_samples(root, checkpoint):
+    recipe = Recipe(kind="samples", stage="make_samples", inputs={"checkpoint": checkpoint.ref})
+
+    def write(folder):
+        text = {"view_json": "", "region_json": "", "setting": "oracle", "center_prompt": "", "surrounding_prompt": ""}
+        numbers = {"seed": 0, "psnr_known_pasted": 100.0, "psnr_known_unpasted": 30.0}
+        row = {"image_sha256": sha(draw(3)), "pasted": "a.png", "unpasted": "b.png", **text, **numbers}
+        (folder / "generated.tar").write_bytes(b"tar" + draw(3))
+        return {"rows": {"samples.parquet": write_table(folder / "samples.parquet", [row], GENERATED)}}
+
+    return root.store.build(recipe, write)[0]
+
+
+def page(folder):
+    (folder / "report.html").write_bytes(b"<img>" + draw(3))
+    return {}
+
+
+def forget(root, *images, **options):
+    index = open_index(root.store.backend.url)
+    plan = plan_takedown(index, root.store, images)
+    made = run_takedown(index, root.store, plan, "its author asked", "the data officer", **options)
+    index.close()
+    return json.loads(root.store.read(made, "record.json"))
+
+
+def holding(place, data):
+    return [path for path in place.rglob("*") if path.is_file() and data in path.read_bytes()]
+
+
+def test_bytes_and_pixels_are_nowhere_and_the_record_says_what_had_used_them(root, source, tmp_path):
+    assert holding(tmp_path / "root", draw(3))
+    pixels = Image.open(io.BytesIO(draw(3))).tobytes()
+    record = forget(root, str(source / "3.png"))
+    assert not holding(tmp_path / "root", draw(3))
+    assert not holding(tmp_path / "root", draw(3, "BMP"))
+    dataset = root.store.require(root.refs.get("dataset/photos"))
+    left = []
+    for ref in dataset.inputs.values():
+        shard = root.store.require(ref)
+        for sample in read_samples(str(root.store.local(shard) / "samples.tar")):
+            left.append(sample.image_sha256)
+            assert Image.open(io.BytesIO(sample.data)).tobytes() != pixels
+    assert sorted(left) == sorted(sha(draw(number)) for number in range(10) if number != 3)
+    assert {row["sha256"]: row["names"] for row in record["images"]} == {
+        sha(draw(3)): ["3.png", "copy-of-3.png"],
+        sha(draw(3, "BMP")): ["twin-of-3.bmp"],
+    }
+    assert {row["kind"] for row in record["erased"]} == {"shard", "samples", "report"}
+    assert len(record["captions"]) == 2
+    assert record["checkpoints"][0]["key"] == root.checkpoints[0].key
+    assert len(record["metrics"]) == 2
+    assert record["retraining"]["checkpoints"] == 1
+    assert record["signed_by"] == "the data officer"
+    assert record["still_held_by"] == []
+    assert record["datasets"][0]["before"] == root.datasets["photos"].digest
+    assert record["datasets"][0]["after"] == dataset.digest
+
+
+def test_verify_accepts_exactly_that(root, source):
+    forget(root, str(source / "3.png"))
+    found = verify(root.store.backend)
+    assert found.ok, found.problems
+    assert sum("its author asked" in note.problem for note in found.notes) >= found.removed > 0
+
+
+def test_a_nightly_run_over_the_same_folder_does_not_bring_it_back(root, source, tmp_path):
+    forget(root, str(source / "3.png"))
+    ours = root.refs.get("dataset/photos")
+    again = shard_source(root.store, str(source), SETTINGS, workers=1)
+    assert not holding(tmp_path / "root", draw(3))
+    before, after = (root.store.require(ref).outputs["names.parquet"] for ref in (ours, again.ref))
+    assert before == after
+    assert suppressed(root.store) == {sha(draw(3)), sha(draw(3, "BMP"))}
+
+
+def test_an_interrupted_takedown_is_finished_by_running_it_again(root, source, tmp_path, monkeypatch):
+    erased = []
+
+    def dies(store, ref, reason):
+        if erased:
+            raise KeyboardInterrupt
+        erased.append(ref)
+        return take_down(store, ref, reason)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vip.lineage.forget.take_down", dies)
+        with pytest.raises(KeyboardInterrupt):
+            forget(root, str(source / "3.png"))
+    assert verify(root.store.backend).ok
+    record = forget(root, str(source / "3.png"))
+    assert not holding(tmp_path / "root", draw(3))
+    assert {row["kind"] for row in record["erased"]} == {"shard", "samples", "report"}
+
+
+def test_what_the_search_still_finds_is_said(root, source, tmp_path):
+    (tmp_path / "root" / "scratch").mkdir()
+    (tmp_path / "root" / "scratch" / "cache.bin").write_bytes(b"...." + draw(3) + b"....")
+    record = forget(root, str(source / "3.png"))
+    assert record["still_held_by"] == [{"file": "scratch/cache.bin", "image": sha(draw(3))}]
+
+
+def test_an_image_that_was_never_here_can_be_kept_out_in_advance(root, source):
+    unknown = sha(draw(50))
+    record = forget(root, unknown)
+    assert record["erased"] == []
+    (source / "new.png").write_bytes(draw(50))
+    dataset = shard_source(root.store, str(source), SETTINGS, workers=1)
+    assert dataset.stats["reasons"]["suppressed"] == 1
+
+
+def test_an_image_that_cannot_be_told_is_refused_before_anything_is_touched(root):
+    with pytest.raises(VipError, match="no file, no image id"):
+        forget(root, "no-such.png")
+    assert suppressed(root.store) == frozenset()

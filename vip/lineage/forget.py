@@ -1,0 +1,254 @@
+"""Forget: a takedown. The image's bytes go, the fact that it was there and what used it stays."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.canonical import canonical_json, fingerprint
+from schemas.errors import VipError
+from schemas.manifest import ArtifactRef, Manifest, Recipe
+from storage.refs import Refs
+from storage.removal import take_down
+from storage.store import ArtifactStore
+from storage.suppression import reasons, suppress
+from vip.lineage import graph
+from vip.lineage.index import LineageIndex
+from vip.lineage.resolve import names, resolve_image
+from vip.lineage.rows import read_row
+from vip.lineage.search import files_holding
+from vip.lineage.successor import next_dataset
+from vip.lineage.twins import original_bytes, pixel_twins
+
+Progress = Callable[[str, int, int], None]
+REF = "takedowns"
+
+
+@dataclass
+class TakedownPlan:
+    """What a takedown would do.
+
+    Attributes:
+        asked: SHA-256 of the images that were named.
+        images: SHA-256 of every image that goes -> the names it had.
+        twins: those among them that were not asked for but have the same pixels -> the image that they equal.
+        shards: hold the bytes.
+        derived: hold pixels made from them: samples and reports.
+        datasets: refs of datasets that get a next version.
+        captions: ids of the captions that describe them; the words stay.
+        checkpoints, metrics: what had used them.
+        pictures: the bytes, for the search that ends the takedown.
+    """
+
+    asked: tuple[str, ...] = ()
+    images: dict[str, list[str]] = field(default_factory=dict)
+    twins: dict[str, str] = field(default_factory=dict)
+    shards: list[sqlite3.Row] = field(default_factory=list)
+    derived: list[sqlite3.Row] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    checkpoints: list[sqlite3.Row] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def retraining(self) -> dict[str, Any]:
+        """What it took to make the checkpoints that had used them, as their own records say."""
+        seconds = sum(_seconds(row) for row in self.checkpoints)
+        return {"checkpoints": len(self.checkpoints), "hours": round(seconds / 3600, 2)}
+
+
+def plan_takedown(
+    index: LineageIndex, store: ArtifactStore, images: Sequence[str], progress: Progress | None = None
+) -> TakedownPlan:
+    """Find everything that holds or used the images.
+
+    Args:
+        index: the index of the root.
+        store: the root.
+        images: each a file, a SHA-256 or unique prefix of one, or a name from a dataset. A full SHA-256 need not be
+            known here.
+        progress: called as (what, done, total).
+
+    Raises:
+        VipError: where one of them cannot be told.
+    """
+    asked = tuple(_full(index, text) for text in images)
+    plan = TakedownPlan(asked=asked, images={sha256: [] for sha256 in asked})
+    for sha256 in plan.images:
+        data = original_bytes(index, sha256)
+        if data is not None:
+            plan.pictures[sha256] = data
+    plan.twins = pixel_twins(index, plan.pictures, progress)
+    for sha256 in plan.twins:
+        plan.images[sha256] = []
+        data = original_bytes(index, sha256)
+        if data is not None:
+            plan.pictures[sha256] = data
+    for sha256, name in names(index):
+        if sha256 in plan.images and name not in plan.images[sha256]:
+            plan.images[sha256].append(name)
+    _holders(index, plan)
+    affected = {row["key"] for row in plan.shards}
+    refs = Refs(store.backend)
+    for name in refs.names():
+        target = refs.get(name)
+        if target is not None and target.kind == "dataset" and name.startswith("dataset/"):
+            dataset = store.get(target.kind, target.key)
+            if dataset is not None and any(ref.key in affected for ref in dataset.inputs.values()):
+                plan.datasets.append(name)
+    return plan
+
+
+def _full(index: LineageIndex, text: str) -> str:
+    """The whole SHA-256 of an image."""
+    lower = text.lower()
+    if len(lower) == 64 and not set(lower) - set("0123456789abcdef"):
+        return lower
+    packed, file = resolve_image(index, text)
+    if file is not None:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    row = index.db.execute("SELECT artifact, row FROM sample WHERE image = ? LIMIT 1", (packed,)).fetchone()
+    if row is not None:
+        return read_row(index, graph.artifact(index, row["artifact"]), "samples.parquet", row["row"])["image_sha256"]
+    row = index.db.execute("SELECT artifact, row, rejected FROM caption WHERE image = ? LIMIT 1", (packed,)).fetchone()
+    table = "rejects.parquet" if row["rejected"] else "captions.parquet"
+    return read_row(index, graph.artifact(index, row["artifact"]), table, row["row"])["image_sha256"]
+
+
+def _holders(index: LineageIndex, plan: TakedownPlan) -> None:
+    shards: set[int] = set()
+    starts: set[int] = set()
+    for sha256 in plan.images:
+        packed = (bytes.fromhex(sha256[:32]),)
+        shards |= {row[0] for row in index.db.execute("SELECT artifact FROM sample WHERE image = ?", packed)}
+        for row in index.db.execute("SELECT id, artifact FROM caption WHERE image = ?", packed):
+            plan.captions.append(row["id"].hex())
+            starts.add(row["artifact"])
+    plan.captions = sorted(set(plan.captions))
+    plan.shards = [graph.artifact(index, number) for number in sorted(shards)]
+    later = graph.descendants(index, sorted(shards | starts))
+    pictured = [row for row in later if row["kind"] == "samples" and _samples_hold(index, row, plan.images)]
+    # A page shows a few pictures of an exam and does not say which: every page made from such samples goes.
+    pages = [row for row in graph.descendants(index, [row["id"] for row in pictured]) if row["kind"] == "report"]
+    plan.derived = [graph.artifact(index, row["id"]) for row in (*pictured, *pages) if row["state"] == "live"]
+    plan.checkpoints = [row for row in later if row["kind"] == "checkpoint"]
+    evaluations = [row["id"] for row in later if row["kind"] == "evaluation"]
+    plan.metrics = [row["id"] for row in graph.metrics_of(index, evaluations)]
+
+
+def _samples_hold(index: LineageIndex, row: sqlite3.Row, images: dict[str, list[str]]) -> bool:
+    if row["state"] != "live":
+        return False
+    from storage.tables import read_table
+
+    owner = graph.artifact(index, row["id"])
+    if "samples.parquet" not in graph.loads(owner["outputs"]):
+        return True  # it does not say whose pictures it holds
+    from schemas.tables import GENERATED
+
+    path = f"{graph.folder(owner)}/samples.parquet"
+    table = read_table(index.backend.get(path), GENERATED, ["image_sha256"])
+    return not set(images).isdisjoint(table.column(0).to_pylist())
+
+
+def run_takedown(
+    index: LineageIndex,
+    store: ArtifactStore,
+    plan: TakedownPlan,
+    reason: str,
+    signed_by: str,
+    search: bool = True,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Suppress, make the next dataset versions, erase, search, and write the record.
+
+    It can be interrupted and run again: what is done is found done, and the record is written last.
+
+    Args:
+        index: the index of the root.
+        store: the root.
+        plan: of :func:`plan_takedown`.
+        reason: why; it stands on the suppression list, in every tombstone and in the record.
+        signed_by: who answers for it.
+        search: read every file of the root for the bytes afterwards.
+        progress: called as (what, done, total).
+
+    Returns:
+        A ``takedown`` artifact with ``record.json``; the ref ``takedowns`` is its log.
+    """
+    mark = f"takedown {fingerprint([sorted(plan.asked), reason, signed_by])[:12]}: {reason}"
+    for sha256, why in reasons(store).items():
+        if why == mark:
+            plan.images.setdefault(sha256, [])  # found as a twin by a run that was interrupted
+    listed = suppress(store, plan.images, mark)
+    recipe = Recipe(
+        kind="takedown",
+        stage="forget",
+        inputs={"suppressed": listed.ref},
+        params={"images": sorted(plan.images), "reason": reason, "signed_by": signed_by},
+    )
+    versions = [next_dataset(store, name, plan.images) for name in plan.datasets]
+    erase = [*plan.shards, *plan.derived]
+    for done, row in enumerate(erase, 1):
+        take_down(store, ArtifactRef(kind=row["kind"], key=row["key"], digest=row["digest"]), mark)
+        if progress:
+            progress("artifacts erased", done, len(erase))
+    found = files_holding(store.backend, plan.pictures, progress) if search else []
+    erased = _erased(store, mark)
+    record = {
+        "images": [
+            {"sha256": sha256, "names": known, "same_pixels_as": plan.twins.get(sha256)}
+            for sha256, known in sorted(plan.images.items())
+        ],
+        "reason": reason,
+        "signed_by": signed_by,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "erased": erased,
+        "datasets": versions,
+        "captions": plan.captions,
+        "checkpoints": [{"key": row["key"], "digest": row["digest"], "run": row["run"]} for row in plan.checkpoints],
+        "metrics": plan.metrics,
+        "retraining": plan.retraining,
+        "searched": search,
+        "still_held_by": [{"file": file, "image": sha256} for file, sha256 in found],
+    }
+
+    def write(folder: Path) -> dict[str, Any]:
+        (folder / "record.json").write_bytes(canonical_json(record))
+        return {"images": len(plan.images), "erased": len(erased), "still_held": len(found)}
+
+    made, _ = store.build(recipe, write)
+    Refs(store.backend).set(REF, made.ref, note=reason)
+    return made
+
+
+def _erased(store: ArtifactStore, mark: str) -> list[dict[str, Any]]:
+    """Everything that this takedown erased, also in an earlier run of it that was interrupted."""
+    erased = []
+    for path in store.backend.list("tombstones"):
+        stone = json.loads(store.backend.get(path))
+        if stone["reason"] == mark:
+            erased.append({name: stone[name] for name in ("kind", "key", "digest", "removed")})
+    return erased
+
+
+def _seconds(row: sqlite3.Row) -> float:
+    if not row["started"] or not row["finished"]:
+        return 0.0
+    return (datetime.fromisoformat(row["finished"]) - datetime.fromisoformat(row["started"])).total_seconds()
+
+
+def require_reason(reason: str) -> str:
+    """The reason, trimmed.
+
+    Raises:
+        VipError: where there is none.
+    """
+    if not reason.strip():
+        raise VipError("a takedown needs a reason", "say why with --reason")
+    return reason.strip()
