@@ -1,0 +1,100 @@
+"""What a training run reads, reports and leaves, besides its weights."""
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.train_config import TrainConfig
+
+LOSSES = pa.schema(
+    [
+        pa.field("step", pa.int64(), nullable=False),  # optimiser steps, from 1
+        pa.field("loss", pa.float64(), nullable=False),  # mean over the samples of the step, weighted as trained
+        pa.field("lr", pa.float64(), nullable=False),
+        pa.field("fusion_lr", pa.float64(), nullable=False),
+        pa.field("grad_norm", pa.float64(), nullable=False),  # before clipping
+        pa.field("samples", pa.int64(), nullable=False),  # seen so far, all processes
+        pa.field("a", pa.map_(pa.string(), pa.float64()), nullable=False),  # UNet block -> fusion weight
+    ]
+)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ShardCaptions(_Record):
+    """One shard and its captions, as local paths or URLs.
+
+    Attributes:
+        tar: ``samples.tar``.
+        samples: the shard's samples table (Parquet, ``schemas.tables.SAMPLES``).
+        captions: its captions (Parquet, ``schemas.tables.CAPTIONS``).
+        dataset: name of the dataset, for weights in a mixture.
+    """
+
+    tar: str
+    samples: str
+    captions: str
+    dataset: str = "images"
+
+
+class TrainJob(_Record):
+    """A training run for a process of its own: ``python -m vip.diffusion.train --job job.json``.
+
+    Attributes:
+        config: the run.
+        base_dir: folder or hub id of the base pipeline.
+        shards: the data.
+        scratch: folder for training states; kept between attempts.
+        out_dir: folder for what comes out.
+        progress: file that gets one JSON line (:class:`TrainProgress`) at a time; the result is its last line.
+    """
+
+    config: TrainConfig
+    base_dir: str
+    shards: tuple[ShardCaptions, ...] = Field(min_length=1)
+    scratch: str
+    out_dir: str
+    progress: str | None = None
+
+
+class TrainProgress(_Record):
+    """Where a run stands after ``step`` of ``steps`` optimiser steps."""
+
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    samples: int
+    seconds_per_step: float
+    a: dict[str, float]
+
+
+class TrainResult(_Record):
+    """What a run did.
+
+    Attributes:
+        steps: optimiser steps that the weights have seen.
+        resumed_from: step of the training state it went on from; 0 = from the base.
+        samples: samples seen, all processes.
+        images: usable images of all datasets.
+        pairs: captioned (image, region) pairs in use.
+        missing_captions: images of the training split without a usable caption.
+        epochs: ``samples / images``.
+        final_loss: mean over the last tenth of the steps.
+        seconds: of this attempt.
+        a: UNet block -> fusion weight as saved.
+        trainable_parameters: numbers that were trained.
+    """
+
+    steps: int
+    resumed_from: int
+    samples: int
+    images: int
+    pairs: int
+    missing_captions: int
+    epochs: float
+    final_loss: float
+    seconds: float
+    a: dict[str, float]
+    trainable_parameters: int

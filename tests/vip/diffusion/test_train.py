@@ -1,0 +1,255 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from schemas.errors import VipError
+from schemas.region import BrushRegion, CentreRegion
+from schemas.train_config import TrainConfig
+from schemas.training import LOSSES, TrainJob
+from tests.vip.diffusion.data import VIEW, write_base, write_shards
+from vip.diffusion.pipeline import VIPOutpaintPipeline
+from vip.diffusion.state import State, States
+from vip.diffusion.train import train
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return write_shards(tmp_path_factory.mktemp("shards"))
+
+
+def config(**changes):
+    return TrainConfig(
+        **{
+            "view": VIEW,
+            "batch": 3,
+            "steps": 6,
+            "warmup": 2,
+            "checkpoint_every": 2,
+            "lr": 1e-3,
+            "log_every": 1,
+            **changes,
+        }
+    )
+
+
+def weights(folder):
+    return {
+        f"{part}.{name}": value
+        for part in ("unet", "control")
+        for name, value in load_file(folder / part / "diffusion_pytorch_model.safetensors").items()
+    }
+
+
+def equal(one, two):
+    one, two = weights(one), weights(two)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("branches", ["cross_attention", "key_value", "transformer"])
+def test_trains_moves_a_and_the_branches_and_saves_a_pipeline(tmp_path, base, shards, branches):
+    seen = []
+    result = train(config(branches=branches), base, shards, tmp_path / "s", tmp_path / "out", seen.append)
+    assert (result.steps, result.samples, result.images, result.resumed_from) == (6, 18, 12, 0)
+    assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6]
+    assert all(abs(a) > 1e-4 for a in result.a.values())
+    rows = pq.read_table(tmp_path / "out" / "losses.parquet")
+    assert rows.schema.equals(LOSSES) and rows.column("step").to_pylist() == [1, 2, 3, 4, 5, 6]
+    pipe = VIPOutpaintPipeline.from_pretrained(tmp_path / "out")
+    fresh = VIPOutpaintPipeline.from_base(str(base), branches=branches)
+    assert {path: a.item() for path, a in pipe.control.fusion()} == pytest.approx(result.a)
+    moved = [
+        name
+        for (name, one), two in zip(pipe.control.named_parameters(), fresh.control.parameters(), strict=True)
+        if not torch.equal(one, two)
+    ]
+    assert any("attentions_center" in name for name in moved) and any(
+        "attentions_surrounding" in name for name in moved
+    )
+    assert all(torch.equal(one, two) for one, two in zip(pipe.unet.parameters(), fresh.unet.parameters(), strict=True))
+    files = {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert files <= {".safetensors", ".json", ".parquet", ".txt", ".jinja"}
+
+
+@pytest.mark.parametrize("what", ["fusion", "branches", "attention", "whole"])
+def test_trains_exactly_the_parts_that_are_asked_for(tmp_path, base, shards, what):
+    train(config(trainable=what, steps=4, ema=0.0), base, shards, tmp_path / "s", tmp_path / "out")
+    before = weights_of_base(base)
+    moved = {name for name, value in weights(tmp_path / "out").items() if not torch.equal(value, before[name])}
+    parts = {
+        "a": any(name.endswith(".a") for name in moved),
+        "branches": any("attentions_" in name for name in moved),
+        "attention": any(name.startswith("unet") and ".attentions." in name for name in moved),
+        "rest": any(name.startswith("unet") and ".attentions." not in name for name in moved),
+    }
+    order = ["fusion", "branches", "attention", "whole"].index(what)
+    assert list(parts.values()) == [place <= order for place in range(4)]
+
+
+def weights_of_base(base):
+    pipe = VIPOutpaintPipeline.from_base(str(base))
+    control = {f"control.{name}": value for name, value in pipe.control.state_dict().items()}
+    return control | {f"unet.{name}": value for name, value in pipe.unet.state_dict().items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"workers": 2}, {"cache_mb": 0, "accumulation": 2, "schedule": "cosine"}])
+def test_an_interrupted_run_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, base, shards, changes):
+    class Stopped(Exception):
+        pass
+
+    def stop(progress):
+        if progress.step == 5:
+            raise Stopped
+
+    train(config(**changes), base, shards, tmp_path / "one", tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config(**changes), base, shards, tmp_path / "two", tmp_path / "again", stop)
+    result = train(config(**changes), base, shards, tmp_path / "two", tmp_path / "again")
+    assert result.resumed_from == 4
+    assert equal(tmp_path / "whole", tmp_path / "again")
+    assert (tmp_path / "whole/losses.parquet").read_bytes() == (tmp_path / "again/losses.parquet").read_bytes()
+
+
+def test_a_finished_run_can_be_prolonged(tmp_path, base, shards):
+    train(config(steps=4), base, shards, tmp_path / "s", tmp_path / "short")
+    result = train(config(steps=6), base, shards, tmp_path / "s", tmp_path / "long")
+    train(config(steps=6), base, shards, tmp_path / "other", tmp_path / "once")
+    assert result.resumed_from == 4 and equal(tmp_path / "long", tmp_path / "once")
+
+
+def test_another_config_does_not_go_on_from_this_state(tmp_path, base, shards):
+    train(config(steps=4), base, shards, tmp_path / "s", tmp_path / "one")
+    assert train(config(steps=4, lr=5e-4), base, shards, tmp_path / "s", tmp_path / "two").resumed_from == 0
+
+
+def test_two_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
+    states = States(tmp_path)
+    for step in (1, 2, 3):
+        states.save(State(step, step * 4, {"w": torch.full((3,), float(step))}, {"losses": []}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    file = tmp_path / "step-00000003" / "tensors.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    found = states.latest()
+    assert found is not None and found.step == 2 and found.position == 8 and found.tensors["w"].tolist() == [2.0] * 3
+    (tmp_path / "step-00000002" / "state.json").unlink()
+    assert states.latest() is None
+
+
+def test_averaged_weights_are_what_is_saved(tmp_path, base, shards):
+    train(config(ema=0.0), base, shards, tmp_path / "a", tmp_path / "raw")
+    train(config(ema=0.9), base, shards, tmp_path / "b", tmp_path / "averaged")
+    raw, averaged = weights(tmp_path / "raw"), weights(tmp_path / "averaged")
+    assert set(raw) == set(averaged)
+    name = next(name for name in raw if name.endswith("mid_block.a"))
+    assert 0 < abs(averaged[name].item()) < abs(raw[name].item())
+    losses = [
+        pq.read_table(tmp_path / kind / "losses.parquet").column("loss").to_pylist() for kind in ("raw", "averaged")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_goes_on_from_a_checkpoint_of_ours(tmp_path, base, shards):
+    train(config(steps=3), base, shards, tmp_path / "s", tmp_path / "first")
+    train(config(steps=3, seed=1), tmp_path / "first", shards, tmp_path / "s2", tmp_path / "second")
+    assert not equal(tmp_path / "first", tmp_path / "second")
+    with pytest.raises(VipError, match="has branches cross_attention"):
+        train(config(branches="key_value"), tmp_path / "first", shards, tmp_path / "s3", tmp_path / "third")
+
+
+def test_a_general_mixture_trains(tmp_path, base):
+    regions = (CentreRegion(), BrushRegion())
+    mixed = write_shards(tmp_path / "d", images=6, regions=regions, dataset="one")
+    mixed += write_shards(tmp_path / "d", images=6, regions=regions, dataset="two", seed=9)
+    made = config(regime="glt", datasets={"one": 1, "two": 2}, regions={"centre-*": 1, "brush-*": 1}, steps=4)
+    result = train(made, base, mixed, tmp_path / "s", tmp_path / "out")
+    assert result.images == 12 and result.pairs == 24
+
+
+def test_validation_grids_do_not_disturb_training(tmp_path, base, shards):
+    grids = {"validation": {"every": 2, "samples": 2, "inference_steps": 2}}
+    train(config(steps=4), base, shards, tmp_path / "a", tmp_path / "plain")
+    train(config(steps=4, **grids), base, shards, tmp_path / "b", tmp_path / "watched")
+    assert equal(tmp_path / "plain", tmp_path / "watched")
+    names = sorted(path.name for path in (tmp_path / "b" / "validation").iterdir())
+    assert names == ["step-00000002.png", "step-00000004.png"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"precision": "bf16"}, {"gradient_checkpointing": True, "trackers": ["tensorboard"]}]
+)
+def test_precision_checkpointing_and_trackers(tmp_path, base, shards, changes):
+    result = train(config(steps=3, **changes), base, shards, tmp_path / "s", tmp_path / "out")
+    assert result.final_loss == pytest.approx(1.0, abs=0.8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"view": {"width": 36, "height": 34}}, "36x34 is not divisible by 4"),
+        ({"branches": "other"}, "cross_attention"),
+        ({"lerning_rate": 1}, "Extra inputs"),
+        ({"warmup": 9}, "warmup 9 leaves nothing of 6 steps"),
+        ({"regions": {"centre-0.5": 0}}, "must be above 0"),
+        ({"regions": {"a": 1, "b": 1}}, "set regime: glt"),
+    ],
+)
+def test_bad_configs_say_what_to_change(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+def test_a_base_that_is_none_is_refused_in_one_line(tmp_path, shards):
+    with pytest.raises(VipError, match="is no Stable Diffusion inpainting pipeline") as caught:
+        train(config(), tmp_path, shards, tmp_path / "s", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def start(folder, base, shards, made, out):
+    job = TrainJob(
+        config=made,
+        base_dir=str(base),
+        shards=tuple(shards),
+        scratch=str(folder / "scratch"),
+        out_dir=str(folder / out),
+        progress=str(folder / "progress.jsonl"),
+    )
+    (folder / "job.json").write_text(job.model_dump_json())
+    command = [sys.executable, "-m", "vip.diffusion.train", "--job", str(folder / "job.json")]
+    return subprocess.Popen(command, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigkill_and_resume_give_the_undisturbed_weights(tmp_path, base, shards, workers):
+    made = config(steps=40, checkpoint_every=3, workers=workers)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert start(whole, base, shards, made, "out").wait(300) == 0
+    process = start(killed, base, shards, made, "out")
+    progress, deadline = killed / "progress.jsonl", time.monotonic() + 200
+    while not progress.exists() or len(progress.read_text().splitlines()) < 11:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "out").exists()
+    assert start(killed, base, shards, made, "out").wait(300) == 0
+    result = json.loads(progress.read_text().splitlines()[-1])
+    assert result["resumed_from"] >= 9 and result["steps"] == 40
+    assert equal(whole / "out", killed / "out")
+    assert (whole / "out/losses.parquet").read_bytes() == (killed / "out/losses.parquet").read_bytes()

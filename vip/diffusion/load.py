@@ -1,0 +1,63 @@
+"""Load: a base, or one of our checkpoints, as a pipeline with C-T-S control."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from schemas.errors import VipError
+from schemas.train_config import TrainConfig
+from vip.diffusion.pipeline import VIPOutpaintPipeline
+
+
+def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
+    """The pipeline to train: fresh branches on an inpainting base, or a checkpoint of ours to go on with.
+
+    Args:
+        base: folder or hub id.
+        config: says which branches; a checkpoint of ours has to agree.
+
+    Raises:
+        VipError: where ``base`` is no such pipeline or has other branches.
+    """
+    folder = Path(base)
+    try:
+        with quiet():
+            if (folder / "control").is_dir():
+                pipe = VIPOutpaintPipeline.from_pretrained(base)
+                made = pipe.control.config["branches"]
+                if made != config.branches:
+                    raise VipError(
+                        f"{base} has branches {made}, the config says {config.branches}", f"set branches: {made}"
+                    )
+            else:
+                options = {"revision": config.revision} if config.revision else {}
+                pipe = VIPOutpaintPipeline.from_base(
+                    base, config.branches, config.mask_mode, config.prompt_style, **options
+                )
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise VipError(
+            f"base {base} is no Stable Diffusion inpainting pipeline: {first}", "give a folder or a hub id of one"
+        ) from error
+    if config.prediction is not None and pipe.scheduler.config["prediction_type"] != config.prediction:
+        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=config.prediction)
+    return pipe
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Loading and saving without the libraries' progress bars, which a log has no use for."""
+    libraries = (diffusers_logging, transformers_logging)
+    shown = [library.is_progress_bar_enabled() for library in libraries]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, was in zip(libraries, shown, strict=True):
+            if was:
+                library.enable_progress_bar()
