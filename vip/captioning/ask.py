@@ -121,7 +121,7 @@ class _Asking:
     def judge(self) -> Judge:
         """The judge of the plan's spec."""
         if not hasattr(self, "_judge"):
-            self._judge = make_judge(self.plan.spec, self.plan.round)
+            self._judge = make_judge(self.plan.spec, self.plan.round, self.plan.noise)
         return self._judge
 
     def count(self, client: Client) -> None:

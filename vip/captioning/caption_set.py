@@ -51,6 +51,8 @@ def make_caption_set(store: ArtifactStore, dataset: Manifest, captions: list[Man
         }
         (folder / "summary.json").write_bytes(canonical_json(summary))
         counts = {key: summary[key] for key in ("captions", "rejected", "reasons", "spec_id")}
-        return {**counts, "spec": first.stats["spec"], "dataset": dataset.ref.model_dump(mode="json")}
+        # Not params: another name of an image makes another dataset, but no other captions.
+        where = {"dataset": dataset.ref.model_dump(mode="json"), "answers": first.stats["answers"]}
+        return {**counts, **where, "spec": first.stats["spec"], "spec_params": first.params["spec"]}
 
     return store.build(recipe, build)[0]

@@ -12,6 +12,9 @@ from vip.captioning.request import Request, RequestBuilder
 from vip.captioning.rows import Row
 from vip.captioning.tokens import TokenCounter
 
+NOISE_DRAW = 1000
+"""Draws from here on measure how often a model disagrees with itself; no caption is read from them."""
+
 Answered = Mapping[str, Mapping[str, Any]]
 """request_id -> an answer with text, finish_reason and error."""
 
@@ -50,7 +53,7 @@ class _Cursor:
     """Where the questions about one part stand: which draw, and whether it was asked to be shorter."""
 
     part: Part
-    draw: int = 0
+    draw: int
     shorter: bool = False
 
     def advance(self, spec: CaptionSpec, reason: Reason, last_draw: int) -> bool:
@@ -71,15 +74,17 @@ class Judge:
         spec: resolved.
         counter: of the target model.
         round: how many times rejected rows were retried; draws 0..round are considered, the first good one wins.
+        noise: consider one further draw instead, which only measures noise.
     """
 
-    def __init__(self, spec: CaptionSpec, counter: TokenCounter, round: int = 0) -> None:
-        self.spec, self.counter, self.round = spec, counter, round
+    def __init__(self, spec: CaptionSpec, counter: TokenCounter, round: int = 0, noise: bool = False) -> None:
+        self.spec, self.counter = spec, counter
+        self.first, self.round = (NOISE_DRAW, NOISE_DRAW) if noise else (0, round)
         self.builder = RequestBuilder(spec)
 
     def decide(self, row: Row, answers: Answered) -> Caption | Rejected | Needs:
         """The state of one row; a pure function of its answers."""
-        cursors = [_Cursor(part) for part in self.spec.parts]
+        cursors = [_Cursor(part, self.first) for part in self.spec.parts]
         while True:
             chosen: list[tuple[Request, Halves | Reject]] = []
             missing: list[Request] = []

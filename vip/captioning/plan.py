@@ -1,5 +1,6 @@
-"""Plan: what is up to date, what is missing, before anything is asked."""
+"""Plan: what is up to date, missing or stale, before anything is asked."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from vip.captioning.judge import Judge, Needs
 from vip.captioning.project import captions_recipe, make_judge
 from vip.captioning.request import Request
 from vip.captioning.rows import Row, read_samples, shard_rows
+from vip.captioning.stale import StaleRows, nearest_earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,31 @@ class ShardWork:
 
 @dataclass(frozen=True)
 class CaptionPlan:
-    """What a captioning run would do. Memory in proportion to shards."""
+    """What a captioning run would do. Memory in proportion to shards.
+
+    Attributes:
+        round: how many times rejected rows were retried.
+        bits: of the dataset's shards.
+        limit: rows that are considered; all where None.
+        noise: rows are drawn again to measure noise; nothing becomes a caption.
+        done: prefix -> finished captions.
+        work: the other shards.
+        causes: of the rows to ask, how many were captioned before by what differs in that; "" for never.
+        earlier: the caption set that the causes compare with.
+        recovered: answers found in the journals of killed runs.
+        shards: prefix -> shard.
+    """
 
     spec: CaptionSpec
     bank: Bank
     round: int
     bits: int
     limit: int | None
+    noise: bool
     done: dict[str, Manifest]
     work: list[ShardWork]
+    causes: dict[str, int] = field(default_factory=dict)
+    earlier: Manifest | None = None
     recovered: int = 0
     shards: dict[str, ArtifactRef] = field(default_factory=dict)
 
@@ -56,19 +74,34 @@ class CaptionPlan:
         return finished + sum(work.answered for work in self.work)
 
     @property
-    def missing(self) -> int:
-        """Rows for which something must be asked."""
+    def to_ask(self) -> int:
+        """Rows for which something must be asked: missing and stale ones."""
         return sum(work.rows - work.answered for work in self.work)
+
+    @property
+    def missing(self) -> int:
+        """Rows that were never captioned."""
+        return self.to_ask - self.stale
+
+    @property
+    def stale(self) -> int:
+        """Rows that were captioned before, by what has changed since; ``causes`` says what."""
+        return sum(rows for cause, rows in self.causes.items() if cause)
 
     @property
     def rows(self) -> int:
         """All rows."""
-        return self.up_to_date + self.missing
+        return self.up_to_date + self.to_ask
 
     @property
     def requests(self) -> int:
         """Requests to ask."""
         return sum(work.requests for work in self.work)
+
+    @property
+    def earlier_answers(self) -> str | None:
+        """The partition of answers of the nearest earlier caption set."""
+        return self.earlier.stats.get("answers") if self.earlier else None
 
 
 def dataset_shards(dataset: Manifest) -> dict[str, ArtifactRef]:
@@ -85,45 +118,100 @@ def plan_captions(
     limit: int | None = None,
     round: int = 0,
     scratch: Path | None = None,
+    noise: bool = False,
 ) -> CaptionPlan:
     """Find out what is left to do. Asks no server and opens no image; a finished shard costs one look-up.
 
     Args:
         spec: resolved.
         limit: consider only the first that many rows (keys are hashes, so they are a random sample).
-        round: how many times rejected rows were retried.
+        round: how many times rejected rows were retried; see :func:`next_round`.
         scratch: folder of the journals; what a killed run left there is published first.
+        noise: draw the rows again to measure how often the model disagrees with itself; give a limit.
     """
     recovered = recover(store.backend, scratch, spec.answers_id) if scratch is not None else 0
     shards = dataset_shards(dataset)
     done: dict[str, Manifest] = {}
     work: list[ShardWork] = []
+    causes: Counter[str] = Counter()
     judge: Judge | None = None
+    stale: StaleRows | None = None
+    earlier = None
     left = limit
     for prefix, ref in shards.items():
         if left is not None and left <= 0:
             break
-        found = store.find(captions_recipe(ref, spec, bank, round)) if limit is None else None
+        found = store.find(captions_recipe(ref, spec, bank, round)) if limit is None and not noise else None
         if found is not None:
             done[prefix] = found
             continue
-        judge = judge or make_judge(spec, round)
-        state = _inspect(store, prefix, ref, judge, bank, left)
+        if judge is None or stale is None:
+            judge = make_judge(spec, round, noise)
+            earlier = nearest_earlier(store, dataset, spec, bank)
+            stale = StaleRows(store, dataset, earlier)
+        state, images = _inspect(store, prefix, ref, judge, bank, left)
         work.append(state)
+        if images and not noise:
+            causes.update(dict(_sum(stale.causes(ref, prefix, images))))
         left = left - state.rows if left is not None else None
-    return CaptionPlan(spec, bank, round, int(dataset.params["bits"]), limit, done, work, recovered, shards)
+    return CaptionPlan(
+        spec=spec,
+        bank=bank,
+        round=round,
+        bits=int(dataset.params["bits"]),
+        limit=limit,
+        noise=noise,
+        done=done,
+        work=work,
+        causes={cause: causes[cause] for cause in sorted(causes)},
+        earlier=earlier.caption_set if earlier else None,
+        recovered=recovered,
+        shards=shards,
+    )
+
+
+def current_round(store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank: Bank) -> int:
+    """How many times the rejected rows of a dataset were retried: the last round that is complete, else 0."""
+    round = 0
+    refs = dataset_shards(dataset).values()
+    while all(store.find(captions_recipe(ref, spec, bank, round + 1)) for ref in refs):
+        round += 1
+    return round
+
+
+def next_round(store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank: Bank) -> int:
+    """The round that retries what is rejected now: a new draw for those rows alone, and a new caption set.
+
+    It is the present round where nothing is rejected, so that there is nothing to retry.
+    """
+    round = current_round(store, dataset, spec, bank)
+    found = [store.find(captions_recipe(ref, spec, bank, round)) for ref in dataset_shards(dataset).values()]
+    rejected = sum(manifest.stats["rejected"] for manifest in found if manifest is not None)
+    return round + 1 if rejected and all(found) else round
+
+
+def _sum(causes: Iterator[tuple[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for cause, rows in causes:
+        total[cause] += rows
+    return total
 
 
 def _inspect(
     store: ArtifactStore, prefix: str, ref: ArtifactRef, judge: Judge, bank: Bank, limit: int | None
-) -> ShardWork:
+) -> tuple[ShardWork, Counter[str]]:
+    """The state of a shard, and for each image the number of its rows to ask."""
     rows = answered = 0
     asked: set[str] = set()
-    for _, needs in open_rows(store, prefix, ref, judge, bank, limit):
+    images: Counter[str] = Counter()
+    for row, needs in open_rows(store, prefix, ref, judge, bank, limit):
         rows += 1
-        answered += not needs
-        asked.update(request.request_id for request in needs)
-    return ShardWork(prefix, ref, rows, answered, len(asked))
+        if needs:
+            images[row.sample.image_sha256] += 1
+            asked.update(request.request_id for request in needs)
+        else:
+            answered += 1
+    return ShardWork(prefix, ref, rows, answered, len(asked)), images
 
 
 def open_rows(

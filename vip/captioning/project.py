@@ -36,9 +36,9 @@ def captions_recipe(shard: ArtifactRef, spec: CaptionSpec, bank: Bank, round: in
     )
 
 
-def make_judge(spec: CaptionSpec, round: int = 0) -> Judge:
+def make_judge(spec: CaptionSpec, round: int = 0, noise: bool = False) -> Judge:
     """The judge of a resolved spec, with the target's tokenizer."""
-    return Judge(spec, load_counter(tokenizer_folder(spec.tokenizer)), round)
+    return Judge(spec, load_counter(tokenizer_folder(spec.tokenizer)), round, noise)
 
 
 def project_shard(store: ArtifactStore, shard: Manifest, spec: CaptionSpec, bank: Bank, round: int = 0) -> Manifest:

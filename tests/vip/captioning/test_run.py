@@ -64,7 +64,7 @@ def test_only_the_changed_image_is_asked_again(store, dataset, spec, server, end
     (tmp_path / "other" / "9-00000.png").rename(tmp_path / "images" / "0-00007.png")
     changed = make_dataset(store, tmp_path / "images")
     plan = plan_captions(store, changed, spec, BANK)
-    assert (plan.rows, plan.missing) == (24, 1)
+    assert (plan.rows, plan.to_ask) == (24, 1)
     run(store, changed, spec, [endpoint], scratch)
     assert server.requests == 25
 

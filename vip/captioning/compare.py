@@ -1,0 +1,187 @@
+"""Compare: old captions beside new ones, the model against itself, and joint against split answers."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.bank import Bank
+from schemas.manifest import Manifest
+from schemas.spec import CaptionSpec
+from schemas.tables import CAPTIONS
+from storage.answers import Answers
+from storage.store import ArtifactStore
+from storage.tables import read_table
+from vip.captioning.judge import NOISE_DRAW, Caption, Judge
+from vip.captioning.leakage import content_words
+from vip.captioning.plan import CaptionPlan, dataset_shards
+from vip.captioning.project import make_judge
+from vip.captioning.rows import Row, read_samples, shard_rows
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two sets of captions of the same rows agree.
+
+    Attributes:
+        rows: captioned on both sides.
+        identical: share with the same centre and the same surrounding, 0..1.
+        centre, surrounding: mean overlap of their words (Jaccard), 0..1.
+    """
+
+    rows: int
+    identical: float
+    centre: float
+    surrounding: float
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One row of a preview."""
+
+    image_sha256: str
+    region: str
+    old: tuple[str, str] | None
+    new: tuple[str, str] | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SplitLeak:
+    """A joint caption that the split captions of the same row contradict.
+
+    Attributes:
+        surrounding_restates: words of the joint surrounding that only the one who saw the centre used.
+        centre_foresees: words of the joint centre that only the one who saw the surrounding used.
+    """
+
+    caption_id: str
+    image_sha256: str
+    surrounding_restates: tuple[str, ...]
+    centre_foresees: tuple[str, ...]
+
+
+def agreement(pairs: Iterable[tuple[tuple[str, str], tuple[str, str]]]) -> Agreement:
+    """Agreement over pairs of (centre, surrounding)."""
+    rows = identical = 0
+    centre = surrounding = 0.0
+    for first, second in pairs:
+        rows += 1
+        identical += first == second
+        centre += _jaccard(first[0], second[0])
+        surrounding += _jaccard(first[1], second[1])
+    return Agreement(rows, identical / rows, centre / rows, surrounding / rows) if rows else Agreement(0, 0.0, 0.0, 0.0)
+
+
+def noise_floor(store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank: Bank) -> Agreement:
+    """How often the model agrees with itself, over the rows that were drawn again (``plan_captions(noise=True)``).
+
+    A difference between two specs that is not above this is noise.
+    """
+    return agreement(_drawn_twice(store, dataset, spec, bank))
+
+
+def _drawn_twice(
+    store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank: Bank
+) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    first, second = make_judge(spec), make_judge(spec, noise=True)
+    answers = Answers(store.backend, spec.answers_id)
+    for prefix, ref in dataset_shards(dataset).items():
+        held = answers.look_up(prefix, ("text", "finish_reason", "error", "draw"))
+        if not any(answer["draw"] >= NOISE_DRAW for answer in held.values()):
+            continue
+        for row in shard_rows(read_samples(store, store.require(ref)), bank):
+            once, again = first.decide(row, held), second.decide(row, held)
+            if isinstance(once, Caption) and isinstance(again, Caption):
+                yield (once.centre, once.surrounding), (again.centre, again.surrounding)
+
+
+def compare_sets(store: ArtifactStore, first: Manifest, second: Manifest) -> Agreement:
+    """Agreement of two caption sets, over the rows (image, view, region) that both have a caption of."""
+    return agreement(_joined(store, first, second))
+
+
+def _joined(store: ArtifactStore, first: Manifest, second: Manifest) -> Iterator[tuple[Any, Any]]:
+    held = {_key(row): (row["centre"], row["surrounding"]) for row in caption_rows(store, second)}
+    for row in caption_rows(store, first):
+        other = held.get(_key(row))
+        if other is not None:
+            yield (row["centre"], row["surrounding"]), other
+
+
+def preview(store: ArtifactStore, plan: CaptionPlan) -> list[Beside]:
+    """The rows of a plan with a limit: what they said before beside what they say now."""
+    judge = make_judge(plan.spec, plan.round)
+    shown: list[Beside] = []
+    for work in plan.work:
+        held = Answers(store.backend, plan.spec.answers_id).look_up(work.prefix)
+        old = _old_captions(store, plan, work.prefix)
+        rows = shard_rows(read_samples(store, store.require(work.shard)), plan.bank)
+        for _, row in zip(range(work.rows), rows, strict=False):
+            shown.append(_beside(row, judge, held, old))
+    return shown
+
+
+def _beside(row: Row, judge: Judge, held: Any, old: dict[tuple[str, str, str], tuple[str, str]]) -> Beside:
+    decided = judge.decide(row, held)
+    key = (row.sample.image_sha256, row.view.id, row.region.id)
+    if isinstance(decided, Caption):
+        return Beside(key[0], key[2], old.get(key), (decided.centre, decided.surrounding))
+    reason = decided.reject.reason.value if hasattr(decided, "reject") else "not answered"
+    return Beside(key[0], key[2], old.get(key), None, reason)
+
+
+def _old_captions(store: ArtifactStore, plan: CaptionPlan, prefix: str) -> dict[tuple[str, str, str], tuple[str, str]]:
+    """Captions of the nearest earlier set under these bits."""
+    found: dict[tuple[str, str, str], tuple[str, str]] = {}
+    for role, ref in (plan.earlier.inputs if plan.earlier else {}).items():
+        bits = role.removeprefix("captions/")
+        if bits.startswith(prefix) or prefix.startswith(bits):
+            for row in _rows(store, store.require(ref)):
+                found[_key(row)] = (row["centre"], row["surrounding"])
+    return found
+
+
+def split_leaks(store: ArtifactStore, joint: Manifest, split: Manifest) -> list[SplitLeak]:
+    """Joint captions in which one half says what only the other part shows, by the split captions of the same rows.
+
+    Args:
+        joint: caption set of a joint spec.
+        split: caption set of a split spec, whose requests each saw one part only.
+    """
+    seen = {
+        _key(row): (content_words(row["centre"]), content_words(row["surrounding"]))
+        for row in caption_rows(store, split)
+    }
+    leaks = []
+    for row in caption_rows(store, joint):
+        if _key(row) not in seen:
+            continue
+        centre, surrounding = seen[_key(row)]
+        restates = content_words(row["surrounding"]) & (centre - surrounding)
+        foresees = content_words(row["centre"]) & (surrounding - centre)
+        if restates or foresees:
+            leaks.append(
+                SplitLeak(row["caption_id"], row["image_sha256"], tuple(sorted(restates)), tuple(sorted(foresees)))
+            )
+    return leaks
+
+
+def caption_rows(store: ArtifactStore, caption_set: Manifest) -> Iterator[dict[str, Any]]:
+    """Every caption of a set, shard by shard."""
+    for role, ref in sorted(caption_set.inputs.items()):
+        if role.startswith("captions/"):
+            yield from _rows(store, store.require(ref))
+
+
+def _rows(store: ArtifactStore, captions: Manifest) -> list[dict[str, Any]]:
+    columns = ["caption_id", "image_sha256", "view", "region", "centre", "surrounding"]
+    return read_table(store.read(captions, "captions.parquet"), CAPTIONS, columns).to_pylist()
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["image_sha256"], row["view"], row["region"]
+
+
+def _jaccard(first: str, second: str) -> float:
+    one, two = content_words(first), content_words(second)
+    return len(one & two) / len(one | two) if one | two else 1.0
