@@ -76,8 +76,8 @@ def make_captions(store, dataset, bank, kind="oracle", leave_out=()):
     return store.build(Recipe(kind="caption_set", stage="test", inputs=parts, params={"spec_id": kind}), summary)[0]
 
 
-def make_checkpoint(store, seed=0, steps=40):
-    """An untrained pipeline, published as a training run would publish it."""
+def make_pipeline(seed=0):
+    """An untrained pipeline of real parts: 16 x 16 latents of 4 pixels."""
     from vip.diffusion.control import CTSControl
     from vip.diffusion.pipeline import VIPOutpaintPipeline
 
@@ -105,6 +105,7 @@ def make_checkpoint(store, seed=0, steps=40):
         latent_channels=4,
     )
     unet = UNet2DConditionModel(
+        sample_size=16,
         in_channels=9,
         out_channels=4,
         block_out_channels=(16, 16),
@@ -121,6 +122,13 @@ def make_checkpoint(store, seed=0, steps=40):
         torch.nn.init.constant_(parameter, 0.5)
     parts = (vae, text_encoder, tokenizer, unet, control, scheduler)
     pipeline = VIPOutpaintPipeline(*(part.eval() if isinstance(part, torch.nn.Module) else part for part in parts))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def make_checkpoint(store, seed=0, steps=40):
+    """An untrained pipeline, published as a training run would publish it."""
+    pipeline = make_pipeline(seed)
 
     def build(folder):
         pipeline.save_pretrained(str(folder / "pipeline"))

@@ -1,0 +1,237 @@
+"""Outpainting one picture: own pixels untouched, any size, and bad calls that say what is wrong."""
+
+import itertools
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from schemas.errors import VipError
+from schemas.outpaint_settings import OutpaintSettings
+from tests.vip.evaluation.world import make_pipeline
+from vip.diffusion.paste import feather_weights
+from vip.outpaint.canvas import expanded, masked, open_picture, parse_expansion
+from vip.outpaint.files import check_target, contact_sheet, read_lineage, write_png
+from vip.outpaint.outpaint import outpaint, plan_sizes
+from vip.outpaint.painter import Painter
+from vip.outpaint.tiles import plan_tiles, window
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return make_pipeline()
+
+
+def picture(width=64, height=64, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def quick(**changes):
+    return OutpaintSettings(**{"steps": 2, "guidance": 2.0, **changes})
+
+
+@pytest.mark.parametrize(
+    ("size", "expand"),
+    [
+        ((64, 64), (0, 0, 16, 0)),
+        ((50, 34), (7, 3, 5, 11)),  # nothing divisible by anything
+        ((300, 120), (40, 30, 40, 30)),  # several tiles and passes
+        ((1, 1), (3, 3, 3, 3)),
+        ((200, 20), (8, 8, 8, 8)),  # far from square
+    ],
+)
+def test_own_pixels_stay_bit_for_bit_outside_the_feather(pipeline, size, expand):
+    own = picture(*size)
+    (made,) = outpaint(own, pipeline, expand, center="a ball", surrounding="a field", settings=quick(feather=2))
+    left, top, right, bottom = expand
+    assert made.image.size == (size[0] + left + right, size[1] + top + bottom)
+    canvas = expanded(own, *expand)
+    weights = feather_weights(torch.from_numpy(canvas.mask.astype(np.float32))[None, None], 2)[0, 0].numpy()
+    result = np.asarray(made.image)
+    np.testing.assert_array_equal(result[weights == 0], canvas.pixels[weights == 0])
+    assert result[canvas.mask == 1].std() > 0
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_seed_another(pipeline):
+    own = picture()
+    first = outpaint(own, pipeline, (16, 0, 16, 0), settings=quick(count=2, seed=5))
+    again = outpaint(own, pipeline, (16, 0, 16, 0), settings=quick(seed=6))
+    assert [made.seed for made in first] == [5, 6]
+    assert first[1].image.tobytes() == again[0].image.tobytes() != first[0].image.tobytes()
+
+
+def test_the_texts_reach_the_model(pipeline):
+    own = picture()
+    plain = outpaint(own, pipeline, (16, 0, 0, 0), settings=quick())[0].image.tobytes()
+    around = outpaint(own, pipeline, (16, 0, 0, 0), surrounding="sea", settings=quick())[0].image.tobytes()
+    within = outpaint(own, pipeline, (16, 0, 0, 0), center="sea", settings=quick())[0].image.tobytes()
+    assert len({plain, around, within}) == 3
+
+
+def test_one_tile_is_painted_as_the_pipeline_paints_it(pipeline):
+    # With a posterior of no width, sampling it (the pipeline) and taking its mode (the painter) are the same.
+    weights = pipeline.vae.quant_conv
+    before = weights.weight.clone(), weights.bias.clone()
+    with torch.no_grad():
+        weights.weight[4:], weights.bias[4:] = 0.0, -30.0
+    try:
+        canvas = expanded(picture(48, 48), 8, 8, 8, 8)
+        painted = Painter(pipeline, "ball", "field", 2.0).paint(
+            canvas.pixels, canvas.mask, 3, torch.Generator().manual_seed(1)
+        )
+        noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(1))
+        theirs, _ = pipeline(
+            canvas.pixels,
+            canvas.mask,
+            center_prompt="ball",
+            surrounding_prompt="field",
+            latents=noise,
+            num_inference_steps=3,
+            guidance_scale=2.0,
+            paste=False,
+            output_type="np",
+            return_dict=False,
+        )
+        assert np.abs(painted / 255 - theirs[0]).max() < 2 / 255
+    finally:
+        with torch.no_grad():
+            weights.weight.copy_(before[0])
+            weights.bias.copy_(before[1])
+
+
+def test_large_canvases_are_painted_coarse_to_fine_within_the_limit_of_tiles(pipeline):
+    painter = Painter(pipeline, "", "", 1.0)
+    canvas = expanded(picture(1920, 1080), 160, 160, 160, 160)
+    sizes = plan_sizes(painter, canvas, quick(tiles=24))
+    assert sizes[0][0] * sizes[0][1] == pytest.approx(64 * 64, rel=0.05)
+    assert all(small[0] < large[0] for small, large in itertools.pairwise(sizes))
+    coarse_mask = np.asarray(Image.fromarray(canvas.mask).resize(sizes[-1][::-1], Image.Resampling.BOX))
+    assert 8 < len(painter.tiles(np.maximum(coarse_mask, 0))) <= 24
+    assert plan_sizes(painter, canvas, quick(tiles=0)) == sizes[:1]
+    small = expanded(picture(64, 64), 16, 16, 16, 16)
+    assert plan_sizes(painter, small, quick())[-1] == (96, 96)  # refined at the canvas's own scale
+
+
+def test_tiles_cover_the_canvas_and_their_weights_have_no_step():
+    for height, width in ((16, 16), (17, 40), (100, 33), (5, 90)):
+        tiles = plan_tiles(height, width, 16, 4)
+        total = np.zeros((height, width))
+        for tile in tiles:
+            assert tile.height <= 16 and tile.width <= 16
+            total[tile.place] += window(tile, height, width)
+        assert total.min() > 0
+        for tile in tiles:
+            share = window(tile, height, width) / total[tile.place]
+            if tile.left > 0:
+                assert share[:, 0].max() < 0.1
+            if tile.top + tile.height < height:
+                assert share[-1].max() < 0.1
+
+
+def test_a_mask_file_says_what_to_generate(pipeline, tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40, 10:30] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    own = picture()
+    (made,) = outpaint(own, pipeline, mask=tmp_path / "mask.png", settings=quick(feather=0))
+    np.testing.assert_array_equal(np.asarray(made.image)[mask == 0], np.asarray(own)[mask == 0])
+    assert (np.asarray(made.image)[mask == 255] != np.asarray(own)[mask == 255]).any()
+
+
+def test_a_text_too_long_is_painted_and_its_lost_end_is_told(pipeline):
+    (made,) = outpaint(picture(), pipeline, (8, 0, 0, 0), surrounding="tree " * 500, settings=quick())
+    assert made.cut.startswith("t") or "tree" in made.cut.replace(" ", "")
+
+
+def test_odd_files_become_upright_rgb(tmp_path):
+    clear = Image.new("RGBA", (20, 10), (255, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    assert open_picture(tmp_path / "clear.png").getpixel((3, 3)) == (255, 255, 255)
+    Image.new("L", (20, 10), 90).save(tmp_path / "grey.jpg")
+    assert open_picture(tmp_path / "grey.jpg").mode == "RGB"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(tmp_path / "turned.jpg", exif=exif)
+    assert open_picture(tmp_path / "turned.jpg").size == (10, 20)
+
+
+def test_expansions_in_pixels_and_per_cent():
+    assert parse_expansion("1, 2,3 ,4", 100, 50) == (1, 2, 3, 4)
+    assert parse_expansion("25%,10%,0,8px", 100, 50) == (25, 5, 0, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1,2,3", "has 3 values"),
+        ("-5,0,0,0", "left is -5; a side cannot be negative"),
+        ("0,0,0,0", "nothing would be generated"),
+        ("a,0,0,0", "left is 'a'"),
+        ("0,1.5,0,0", "top is '1.5'"),
+    ],
+)
+def test_bad_expansions_say_what_is_wrong(text, says):
+    with pytest.raises(VipError, match=says):
+        parse_expansion(text, 100, 100)
+
+
+def test_bad_files_say_what_is_wrong(pipeline, tmp_path):
+    def save(name, array):
+        Image.fromarray(array).save(tmp_path / name)
+        return tmp_path / name
+
+    own = picture(20, 20)
+    with pytest.raises(VipError, match=r"is 10x20, the picture 20x20; give a mask of the picture's size"):
+        masked(own, save("size.png", np.full((20, 10), 255, np.uint8)))
+    with pytest.raises(VipError, match="black everywhere"):
+        masked(own, save("black.png", np.zeros((20, 20), np.uint8)))
+    with pytest.raises(VipError, match="white everywhere"):
+        masked(own, save("white.png", np.full((20, 20), 255, np.uint8)))
+    with pytest.raises(VipError, match="does not exist"):
+        open_picture(tmp_path / "nowhere.png")
+    with pytest.raises(VipError, match="is a folder"):
+        open_picture(tmp_path)
+    whole = save("whole.png", np.asarray(picture(64, 64))).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(VipError, match="cannot be read as a picture"):
+        open_picture(tmp_path / "cut.png")
+    with pytest.raises(VipError, match="either an expansion or a mask"):
+        outpaint(own, pipeline)
+    with pytest.raises(VipError, match="100020x20 is too large"):
+        outpaint(own, pipeline, (100_000, 0, 0, 0))
+
+
+def test_targets_are_checked_before_the_work(tmp_path):
+    check_target(tmp_path / "fine.png")
+    with pytest.raises(VipError, match=r"is no \.png"):
+        check_target(tmp_path / "picture.jpg")
+    with pytest.raises(VipError, match="does not exist; make it first"):
+        check_target(tmp_path / "no" / "where.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(VipError, match="is a folder"):
+        check_target(tmp_path / "folder.png")
+    if os.geteuid() != 0:  # root may write anywhere
+        tmp_path.chmod(0o500)
+        with pytest.raises(VipError, match="cannot be written"):
+            check_target(tmp_path / "fine.png")
+        tmp_path.chmod(0o700)
+
+
+def test_a_png_says_what_made_it(tmp_path):
+    lineage = {"checkpoint": "ab" * 32, "surrounding": "Wiese, Blüten", "seed": 3}
+    write_png(tmp_path / "made.png", picture(), lineage)
+    assert read_lineage(tmp_path / "made.png") == lineage
+    with Image.open(tmp_path / "made.png") as image:
+        assert json.loads(image.info["vip"]) == lineage
+    picture().save(tmp_path / "plain.png")
+    with pytest.raises(VipError, match="carries no lineage"):
+        read_lineage(tmp_path / "plain.png")
+
+
+def test_a_contact_sheet_holds_every_result():
+    sheet = np.asarray(contact_sheet([Image.new("RGB", (100, 50), (value, 0, 0)) for value in (10, 20, 30, 40, 50)]))
+    reds = set(sheet[..., 0][sheet[..., 1] == 0].tolist())
+    assert reds == {10, 20, 30, 40, 50}

@@ -1,0 +1,1 @@
+"""Outpaint: continue one picture, of any size, with a trained pipeline."""

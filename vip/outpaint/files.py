@@ -1,0 +1,86 @@
+"""Files: results with their lineage in the PNG, and several of them on one sheet."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from schemas.canonical import canonical_json
+from schemas.errors import VipError
+
+CHUNK = "vip"
+"""Keyword of the PNG text chunk that holds the lineage as JSON."""
+
+_GAP = 8
+
+
+def check_target(path: Path) -> None:
+    """Find out before the work whether the result can be written.
+
+    Raises:
+        VipError: where it cannot.
+    """
+    if path.suffix.lower() != ".png":
+        raise VipError(f"--out {path} is no .png", "give a name that ends in .png; the lineage is written into it")
+    if path.is_dir():
+        raise VipError(f"--out {path} is a folder", "give the name of a file")
+    folder = path.parent
+    if not folder.is_dir():
+        raise VipError(f"--out {path}: the folder {folder} does not exist", f"make it first: mkdir -p {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise VipError(f"--out {path} cannot be written", "choose a place where you may write")
+
+
+def write_png(path: Path, image: Image.Image, lineage: Mapping[str, Any]) -> None:
+    """Write a PNG whose text chunk ``vip`` says what made it.
+
+    Args:
+        path: where to.
+        image: what to write.
+        lineage: what JSON can hold: checkpoint, prompts, seed, sampler, hashes of picture and mask.
+
+    Raises:
+        VipError: where the file cannot be written.
+    """
+    info = PngInfo()
+    info.add_text("Software", "vip-outpaint")
+    info.add_itxt(CHUNK, canonical_json(dict(lineage)).decode())
+    try:
+        image.save(path, "PNG", pnginfo=info)
+    except OSError as error:
+        raise VipError(f"--out {path} cannot be written: {error.strerror or error}", "choose another place") from error
+
+
+def read_lineage(path: Path) -> dict[str, Any]:
+    """What a PNG of ours says made it.
+
+    Raises:
+        VipError: where it says nothing.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            text = image.info.get(CHUNK)
+    except OSError as error:
+        raise VipError(f"{path} cannot be read as a picture: {error}") from error
+    if not text:
+        raise VipError(f"{path} carries no lineage", "give a PNG that `vip outpaint` wrote, unchanged")
+    return json.loads(text)
+
+
+def contact_sheet(images: Sequence[Image.Image], longest: int = 640) -> Image.Image:
+    """Several results side by side, as near to a square as they go, each at most ``longest`` pixels wide and high."""
+    scale = min(1.0, longest / max(images[0].size))
+    width, height = (max(1, round(length * scale)) for length in images[0].size)
+    columns = max(1, round((len(images) * height / width) ** 0.5))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP), (245, 244, 242))
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        small = image.resize((width, height), Image.Resampling.LANCZOS) if scale < 1 else image
+        sheet.paste(small, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
+    return sheet
