@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from schemas.sharding import RejectReason
 
-_CONTAINERS = (".tar", ".parquet", ".pq")
+CONTAINERS = (".tar", ".parquet", ".pq")
 
 
 def is_url(path: str) -> bool:
@@ -34,6 +34,15 @@ class FilePlace:
 
     path: str
 
+    def measure(self) -> int:
+        """Size in bytes."""
+        if is_url(self.path):
+            import fsspec
+
+            files, path = fsspec.core.url_to_fs(self.path)
+            return int(files.size(path))
+        return os.stat(self.path).st_size  # noqa: PTH116
+
     def read(self) -> bytes:
         """The bytes of the file."""
         if is_url(self.path):
@@ -55,6 +64,10 @@ class RangePlace:
     offset: int
     size: int
 
+    def measure(self) -> int:
+        """Size in bytes, as announced."""
+        return self.size
+
     def read(self) -> bytes:
         """The bytes of the range; fewer where the file ends early."""
         if is_url(self.path):
@@ -75,6 +88,10 @@ class RowPlace:
     column: str
     group: int
     row: int
+
+    def measure(self) -> int:
+        """Size in bytes; the row has to be read for it."""
+        return len(self.read())
 
     def read(self) -> bytes:
         """The bytes of the row. Its row group is read up to it: for many rows use :func:`read_rows`."""
@@ -121,7 +138,7 @@ class Item:
     Attributes:
         name: relative to the source, printable; members are named ``<tar>/<member>``, rows ``<file>/<name or number>``.
         place: where the bytes can be fetched, now and later.
-        size: in bytes.
+        size: in bytes; None where the walk did not ask: the thread that reads the file does.
         split: ``train`` or ``test`` where the source states it.
         data: the bytes, where the walk had them in hand.
         container: name of the tar it lies in, else empty.
@@ -129,7 +146,7 @@ class Item:
 
     name: str
     place: Place
-    size: int
+    size: int | None
     split: str | None = None
     data: bytes | None = field(default=None, repr=False)
     container: str = ""
@@ -172,7 +189,7 @@ def is_hidden(name: str) -> bool:
 
 def is_container(name: str) -> bool:
     """Whether a file of that name is opened as a tar or as Parquet."""
-    return name.lower().endswith(_CONTAINERS)
+    return name.lower().endswith(CONTAINERS)
 
 
 def stated_split(name: str, splits: Mapping[str, str]) -> str | None:
@@ -184,6 +201,6 @@ def stated_split(name: str, splits: Mapping[str, str]) -> str | None:
         return None
     parts = PurePosixPath(name.lower()).parts
     words = list(parts[:-1])
-    words += [re.split(r"[-_.]", part, maxsplit=1)[0] for part in parts if part.endswith(_CONTAINERS)]
+    words += [re.split(r"[-_.]", part, maxsplit=1)[0] for part in parts if part.endswith(CONTAINERS)]
     stated = {splits[word] for word in words if word in splits}
     return ("test" if "test" in stated else "train") if stated else None

@@ -13,13 +13,25 @@ from pathlib import Path
 
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
-from storage.items import FilePlace, Hidden, Item, Unread, is_container, is_hidden, is_url, readable_name, stated_split
+from storage.items import (
+    CONTAINERS,
+    FilePlace,
+    Hidden,
+    Item,
+    Unread,
+    is_container,
+    is_hidden,
+    is_url,
+    readable_name,
+    stated_split,
+)
 from storage.parquet_images import walk_parquet
 from storage.tars import walk_tar
 
 Found = Item | Unread | Hidden
 
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+_SPECIAL = (*CONTAINERS, *_PACKED)
 
 
 def walk_source(source: str, settings: ShardSettings) -> Iterator[Found]:
@@ -133,9 +145,15 @@ def _walk_folder(root: str, settings: ShardSettings, called: str = "") -> Iterat
                 folders.append((entry.path, name))
             elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112
                 links.append((entry.path, name))
+            elif entry.is_file(follow_symlinks=False) and not _is_special(name):
+                yield Item(name, FilePlace(entry.path), None, split)
             else:
                 yield from _walk_file(entry.path, name, settings, split)
         pending.extend(reversed(folders))
+
+
+def _is_special(name: str) -> bool:
+    return name.lower().endswith(_SPECIAL)
 
 
 def _walk_file(
@@ -154,10 +172,10 @@ def _walk_file(
 
 
 def _open(path: str, name: str, size: int, settings: ShardSettings, split: str | None, alone: bool) -> Iterator[Found]:
-    if name.lower().endswith(_PACKED):
-        yield Unread(name, RejectReason.NOT_AN_IMAGE, "a compressed archive; unpack it, or give a plain .tar", size)
-    elif not is_container(name):
+    if not _is_special(name):
         yield Item(name, FilePlace(path), size, split)
+    elif name.lower().endswith(_PACKED):
+        yield Unread(name, RejectReason.NOT_AN_IMAGE, "a compressed archive; unpack it, or give a plain .tar", size)
     elif name.lower().endswith(".tar"):
         yield from walk_tar(path, name, size, settings)
     else:

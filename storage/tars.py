@@ -40,7 +40,7 @@ def _walk(
             # A size that reaches past the end may be a cut, or a lie with good members behind it: look there.
             end = info.offset_data if lying else following
             found = _member(info, path, name, size, settings)
-            if isinstance(found, Item) and is_url(path) and found.size <= settings.max_bytes:
+            if isinstance(found, Item) and is_url(path) and info.size <= settings.max_bytes:
                 # Far away, one pass over the stream is cheaper than a request for every member.
                 file.seek(info.offset_data)
                 data = file.read(info.size)

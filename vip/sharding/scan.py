@@ -186,18 +186,21 @@ class _Look:
         return [self._item(found) if isinstance(found, Item) else found for found in batch]
 
     def _item(self, item: Item) -> _Seen:
-        bare = replace(item, data=None) if item.data is not None else item
-        if item.size > self.max_bytes:
-            detail = f"{item.size} bytes, the limit is {self.max_bytes}"
-            return _Seen(bare, None, SourceReject(item.name, RejectReason.TOO_LARGE, detail, item.size))
+        bare, size = item, item.size
         try:
+            if size is None:
+                size = item.place.measure()
+            if size > self.max_bytes:
+                detail = f"{size} bytes, the limit is {self.max_bytes}"
+                return _Seen(bare, None, SourceReject(item.name, RejectReason.TOO_LARGE, detail, size))
             data = item.read()
         except OSError as error:
             detail = error.strerror or type(error).__name__
-            return _Seen(bare, None, SourceReject(item.name, RejectReason.UNREADABLE, detail, item.size))
+            return _Seen(bare, None, SourceReject(item.name, RejectReason.UNREADABLE, detail, size))
         if not data:
             return _Seen(bare, None, SourceReject(item.name, RejectReason.EMPTY, "zero bytes", 0))
         sha256 = hashlib.sha256(data).hexdigest()
+        bare = Item(item.name, item.place, len(data), item.split, None, item.container)
         if looks_like_image(data[:HEAD]):
             return _Seen(bare, sha256)
         detail = "no format that is read here"
@@ -257,7 +260,7 @@ class _State:
             by_key = split_of(sha256, self.settings.test_share)
             split = ("test" if "test" in stated else "train") if stated else by_key
             names = tuple(dict.fromkeys(item.name for item in items))
-            found.append(Member(sha256, split, items[0].size, names, tuple(item.place for item in items)))
+            found.append(Member(sha256, split, items[0].size or 0, names, tuple(item.place for item in items)))
         return tuple(sorted(found, key=lambda member: member.sha256))
 
     @property
@@ -273,4 +276,4 @@ def _stem(name: str) -> str:
 
 
 def _size_of(found: Found) -> int:
-    return found.size if isinstance(found, Item) else 0
+    return found.size or 0 if isinstance(found, Item) and found.data is not None else 0

@@ -3,7 +3,11 @@
 import io
 import os
 import random
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -380,6 +384,37 @@ def test_two_at_once_make_one_dataset(store, fill, pictures):
         made = list(pool.map(lambda _: shard_source(store, folder, THREE_BITS, workers=2), range(4)))
     assert all(one == made[0] for one in made)
     assert len(list(store.list("shard"))) == 8 and len(list(store.list("dataset"))) == 1
+
+
+_RUN = """
+import sys
+from schemas.sharding import ShardSettings
+from storage.store import ArtifactStore
+from vip.sharding.build import shard_source
+print("ready", flush=True)
+shard_source(ArtifactStore(sys.argv[2]), sys.argv[1], ShardSettings(bits=4), workers=2)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(store, fill, encoded, tmp_path):
+    folder = fill({f"{n}": encoded(n, (300, 200)) for n in range(200)})
+    undisturbed = shard_source(ArtifactStore(tmp_path / "other"), folder, ShardSettings(bits=4))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    random.seed(0)
+    for _ in range(8):
+        command = [sys.executable, "-c", _RUN, folder, str(tmp_path / "root")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True)
+        process.stdout.readline()
+        time.sleep(random.random())
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    dataset = shard_source(store, folder, ShardSettings(bits=4))
+    assert (dataset.key, dataset.digest) == (undisturbed.key, undisturbed.digest)
+    assert digests(dataset) == digests(undisturbed)
+    for shard in shards_of(store, dataset).values():
+        for name, output in shard.outputs.items():
+            assert sha256_hex(store.read(shard, name)) == output.sha256
 
 
 def test_progress_is_told(store, fill, pictures):
