@@ -28,6 +28,7 @@ from storage.backend import Backend
 from storage.tables import read_table, write_table
 
 _EMPTY_PREFIX = "all"
+_MOST_BITS = 20  # that a shard is named by, see schemas.sharding
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,18 @@ class Answers:
 
     def segments(self, bits: str) -> list[Segment]:
         """Every segment that can hold an answer for a shard of these bits, first published first."""
+        return self._segments(self._numbers(bits))
+
+    def segments_of(self, image_sha256: str) -> list[Segment]:
+        """Every segment that can hold an answer for one image; looks into its own prefixes only."""
+        bits = key_bits(image_sha256, _MOST_BITS)
+        return self._segments(
+            numbered for length in range(_MOST_BITS + 1) for numbered in self._numbers_in(bits[:length])
+        )
+
+    def _segments(self, numbers: Iterable[tuple[str, int]]) -> list[Segment]:
         found = []
-        for prefix, number in self._numbers(bits):
+        for prefix, number in numbers:
             path = f"{_folder(self.answers_id, prefix)}/{number:08d}.json"
             try:
                 record = json.loads(self.backend.get(path))
@@ -151,6 +162,11 @@ class Answers:
         for prefix, number in self._all_numbers():
             if prefix.startswith(bits) or bits.startswith(prefix):
                 yield prefix, number
+
+    def _numbers_in(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for path in self.backend.list(_folder(self.answers_id, prefix)):
+            if path.endswith(".json"):
+                yield prefix, int(path.rsplit("/", 1)[1].removesuffix(".json"))
 
     def _all_numbers(self) -> Iterator[tuple[str, int]]:
         for path in self.backend.list(f"answers/{self.answers_id}"):

@@ -206,3 +206,15 @@ def impact(
     if not as_json and not everything and len(record["metrics"]) > _SHOWN:
         record["metrics"] = record["metrics"][:_SHOWN]
     _answer(record, as_json)
+
+
+@command.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@shared_options
+def diff(first: str, second: str, root: str, as_json: bool) -> None:
+    """What differs between two caption sets, checkpoints or figures (or any two artifacts of a kind), and why."""
+    from vip.lineage.diff import diff as compare
+
+    with _index(root) as index:
+        _answer(compare(index, first, second), as_json)

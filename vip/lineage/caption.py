@@ -116,9 +116,8 @@ def _answers(index: LineageIndex, owner: sqlite3.Row, row: Record) -> list[Recor
     if named is None or not wanted:
         return []
     answers = Answers(index.backend, named["answers_id"])
-    bits = f"{int(row['image_sha256'], 16):0256b}"
     missing = set(wanted)
-    for segment in answers.segments(bits):
+    for segment in answers.segments_of(row["image_sha256"]):
         if not missing:
             break
         try:

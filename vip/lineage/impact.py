@@ -6,7 +6,6 @@ from pathlib import Path
 
 from schemas.errors import VipError
 from vip.lineage import graph
-from vip.lineage.caption import captions_of_image
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
 from vip.lineage.resolve import resolve_artifact, resolve_image
@@ -17,6 +16,8 @@ def impact_of_image(index: LineageIndex, text: str) -> Record:
 
     Each checkpoint and figure says how: a test image lies in the shards of a training, but was not trained on.
     """
+    from vip.lineage.caption import captions_of_image  # reads Parquet; the other questions need the index alone
+
     image, _ = resolve_image(index, text)
     samples = index.db.execute("SELECT artifact, split FROM sample WHERE image = ?", (image,)).fetchall()
     captions = captions_of_image(index, image)
