@@ -303,26 +303,27 @@ def add_evaluation(root: Synthetic, checkpoint: Manifest, captions: str, dataset
     )
 
     def write(folder: Path) -> dict[str, Any]:
-        rows = [
-            {
-                "metric_id": fingerprint([checkpoint.digest, root.sets[captions].digest, number])[:32],
-                "metric": ("frechet_distance", "kid", "psnr_known_unpasted")[number % 3],
-                "value": 20.0 + number,
-                "n": 100,
-                "setting": "oracle",
-                "checkpoint": checkpoint.digest,
-                "caption_set": root.sets[captions].digest,
-                "view": VIEW.id,
-                "region": REGION.id,
-                "network": "efficientnet-lite0 1234",
-                "unit": "squared feature distance",
-            }
-            for number in range(figures)
-        ]
+        rows = [metric_row(root, checkpoint, captions, str(number), number) for number in range(figures)]
         return {"rows": {"metrics.parquet": write_table(folder / "metrics.parquet", rows, METRICS)}}
 
     root.evaluations.append(root.store.build(recipe, write)[0])
     return root.evaluations[-1]
+
+
+def metric_row(root: Synthetic, checkpoint: Manifest, captions: str, name: str, number: int) -> dict[str, Any]:
+    return {
+        "metric_id": fingerprint([checkpoint.digest, root.sets[captions].digest, name])[:32],
+        "metric": ("frechet_distance", "kid", "psnr_known_unpasted")[number % 3],
+        "value": 20.0 + number,
+        "n": 100,
+        "setting": "oracle",
+        "checkpoint": checkpoint.digest,
+        "caption_set": root.sets[captions].digest,
+        "view": VIEW.id,
+        "region": REGION.id,
+        "network": "efficientnet-lite0 1234",
+        "unit": "squared feature distance",
+    }
 
 
 def small_root(place: Path | str, images: int = 12) -> Synthetic:
@@ -336,3 +337,114 @@ def small_root(place: Path | str, images: int = 12) -> Synthetic:
     root.refs.set("latest", checkpoint.ref)
     root.refs.set("promoted", checkpoint.ref, note="first")
     return root
+
+
+def large_root(place: Path | str, shards: int, rows: int, checkpoints: int, metrics: int) -> Synthetic:
+    """A root of ``shards * rows`` captions; only the last shard's tar holds bytes, the others are empty files.
+
+    Args:
+        place: an empty folder.
+        shards, rows: number of shards, and of images in each.
+        checkpoints: number of checkpoints, each trained on every shard and measured ``metrics`` times in 10 exams.
+        metrics: figures of each checkpoint.
+    """
+    root = Synthetic(ArtifactStore(str(place), run_id="run-1"))
+    spec = make_spec()
+    root.shards["scenes"], root.captions["keywords"] = [], []
+    for number in range(shards):
+        _large_shard(root, spec, number, rows, whole=number == shards - 1)
+    _join_large(root, spec)
+    for seed in range(checkpoints):
+        checkpoint = add_checkpoint(root, "keywords", "scenes", seed=seed)
+        for exam in range(10):
+            _exam(root, checkpoint, exam, metrics // 10)
+    root.refs.set("latest", root.checkpoints[-1].ref)
+    return root
+
+
+def one_more_shard(root: Synthetic, number: int, rows: int = 1000) -> None:
+    """A shard and its captions, published after the index was built."""
+    _large_shard(root, make_spec(), number, rows, whole=False)
+
+
+def _large_shard(root: Synthetic, spec: CaptionSpec, number: int, rows: int, whole: bool) -> None:
+    prefix = f"{number:010b}"
+    tail = (sha(f"{number}/{row}".encode()) for row in range(rows))
+    keys = sorted(f"{int(prefix.ljust(12, '0')[:12], 2):03x}{key[3:]}" for key in tail)
+    data = {}
+    if whole:
+        data = {sha(picture(row)): picture(row) for row in range(rows)}
+        keys = sorted(data)
+    recipe = Recipe(
+        kind="shard", stage="build_shard", params={"prefix": prefix, "members": fingerprint(keys), "format": 1}
+    )
+
+    def write(folder: Path) -> dict[str, Any]:
+        samples = []
+        with ShardWriter(folder / "samples.tar") as tar:
+            for key in keys:
+                member, offset = tar.write(key, "png", data[key], {}) if whole else (f"{key}.png", 0)
+                samples.append(sample_row(key, len(data.get(key, b"")), member, offset))
+        write_table(folder / "samples.parquet", samples, SAMPLES)
+        return {"rows": {"samples.tar": rows, "samples.parquet": rows}, "samples": rows}
+
+    shard = root.store.build(recipe, write)[0]
+    answers = Answers(root.store.backend, spec.answers_id)
+    recipe = Recipe(
+        kind="captions",
+        stage="caption_shard",
+        inputs={"shard": shard.ref},
+        params={"spec": spec.params, "bank": BANK.model_dump(mode="json"), "round": 0},
+    )
+
+    def caption(folder: Path) -> dict[str, Any]:
+        said, good = [], []
+        for key in keys:
+            request_id, text = fingerprint([spec.answers_id, key, 0]), words(key)
+            said.append(answer_row(key, request_id, text))
+            good.append(caption_row(key, spec.spec_id, text, request_id))
+        with tempfile.TemporaryDirectory() as scratch:
+            if whole:
+                answers.describe(spec.asked)
+                for bits in sorted({bits_of(key, 3) for key in keys}):
+                    answers.publish(
+                        bits, [row for row in said if bits_of(row["image_sha256"], 3) == bits], Path(scratch)
+                    )
+            else:
+                answers.publish(prefix, said, Path(scratch))
+        count = write_table(folder / "captions.parquet", good, CAPTIONS)
+        return {"rows": {"captions.parquet": count}, "spec": spec.name, "spec_id": spec.spec_id}
+
+    root.shards["scenes"].append(shard)
+    root.captions["keywords"].append(root.store.build(recipe, caption)[0])
+
+
+def _join_large(root: Synthetic, spec: CaptionSpec) -> None:
+    shards = {f"shard/{shard.params['prefix']}": shard.ref for shard in root.shards["scenes"]}
+    recipe = Recipe(kind="dataset", stage="build_dataset", inputs=shards, params={"bits": 10})
+
+    def names(folder: Path) -> dict[str, Any]:
+        return {"rows": {"names.parquet": write_table(folder / "names.parquet", [], NAMES)}}
+
+    root.datasets["scenes"] = root.store.build(recipe, names)[0]
+    root.refs.set("dataset/scenes", root.datasets["scenes"].ref)
+    parts = {f"captions/{number:04d}": made.ref for number, made in enumerate(root.captions["keywords"])}
+    recipe = Recipe(kind="caption_set", stage="caption_set", inputs=parts, params={"spec_id": spec.spec_id, "round": 0})
+    held = {str(number): made for number, made in enumerate(root.captions["keywords"])}
+    root.sets["keywords"] = root.store.build(recipe, lambda folder: summary(folder, held))[0]
+    root.refs.set("captions/keywords", root.sets["keywords"].ref)
+
+
+def _exam(root: Synthetic, checkpoint: Manifest, exam: int, figures: int) -> None:
+    inputs = {
+        "checkpoint": checkpoint.ref,
+        "dataset": root.datasets["scenes"].ref,
+        "prompts/oracle": root.sets["keywords"].ref,
+    }
+    recipe = Recipe(kind="evaluation", stage="evaluate", inputs=inputs, params={"exam": exam})
+
+    def write(folder: Path) -> dict[str, Any]:
+        rows = [metric_row(root, checkpoint, "keywords", f"{exam}/{number}", number) for number in range(figures)]
+        return {"rows": {"metrics.parquet": write_table(folder / "metrics.parquet", rows, METRICS)}}
+
+    root.evaluations.append(root.store.build(recipe, write)[0])
