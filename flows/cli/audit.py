@@ -218,3 +218,24 @@ def diff(first: str, second: str, root: str, as_json: bool) -> None:
 
     with _index(root) as index:
         _answer(compare(index, first, second), as_json)
+
+
+@command.command()
+@click.option("--spec", metavar="NAME|FILE", help="Compare all captions with this spec, whatever theirs was called.")
+@click.option("--check", is_flag=True, help="Exit with 1 where anything is stale.")
+@shared_options
+def stale(spec: str | None, check: bool, root: str, as_json: bool) -> None:
+    """What refs point at that no longer matches the present prompts, models, code and datasets."""
+    from flows.cli.records import print_rows
+    from vip.lineage.stale import stale as look
+
+    with _index(root) as index:
+        found = look(index, spec)
+    if as_json:
+        print_json(found)
+    elif found:
+        print_rows(found)
+    else:
+        click.echo("nothing is stale")
+    if check and found:
+        raise SystemExit(1)
