@@ -44,14 +44,9 @@ class Sampler:
     def pipeline(self) -> "VIPOutpaintPipeline":
         """The pipeline, on the GPU where there is one."""
         if self._pipeline is None:
-            import torch
+            from vip.outpaint.load import load_outpainter
 
-            from vip.diffusion.pipeline import VIPOutpaintPipeline
-
-            folder = self.store.local(self.checkpoint) / pipeline_folder(self.checkpoint)
-            pipeline = VIPOutpaintPipeline.from_pretrained(str(folder))
-            pipeline.set_progress_bar_config(disable=True)
-            self._pipeline = pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+            self._pipeline = load_outpainter(self.store.local(self.checkpoint) / pipeline_folder(self.checkpoint))
         return self._pipeline
 
 

@@ -48,6 +48,22 @@ def open_picture(path: Path) -> Image.Image:
         raise VipError(f"{path} cannot be read as a picture: {error}", "convert it to PNG or JPEG again") from error
 
 
+def make_canvas(
+    picture: Image.Image, expand: str | tuple[int, int, int, int] | None, mask: Path | str | None
+) -> Canvas:
+    """The canvas that an expansion or a mask asks for.
+
+    Raises:
+        VipError: where neither or both are given, or either cannot work.
+    """
+    if (expand is None) == (mask is None):
+        raise VipError("give either an expansion or a mask", "such as --expand 64,64,64,64 or --mask mask.png")
+    if mask is not None:
+        return masked(picture, Path(mask))
+    text = expand if isinstance(expand, str) else ",".join(str(side) for side in expand or ())
+    return expanded(picture, *parse_expansion(text, picture.width, picture.height))
+
+
 def parse_expansion(text: str, width: int, height: int) -> tuple[int, int, int, int]:
     """Read ``L,T,R,B``: pixels, or per cent of the picture's own width (left, right) and height (top, bottom).
 

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from schemas.errors import VipError
 from schemas.outpaint_settings import OutpaintSettings
 from vip.diffusion.paste import paste_back
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.text import cut_text
-from vip.outpaint.canvas import Canvas, expanded, masked, open_picture, parse_expansion
+from vip.outpaint.canvas import Canvas, make_canvas, open_picture
 from vip.outpaint.painter import Painter, resized
 from vip.regions.view import flatten
 
@@ -70,9 +69,20 @@ def outpaint(
     Raises:
         VipError: where picture, mask or expansion cannot work.
     """
-    settings = settings or OutpaintSettings()
     picture = flatten(image) if isinstance(image, Image.Image) else open_picture(Path(image))
-    canvas = _canvas(picture, expand, mask)
+    canvas = make_canvas(picture, expand, mask)
+    return outpaint_canvas(canvas, pipeline, center, surrounding, settings or OutpaintSettings(), progress)
+
+
+def outpaint_canvas(
+    canvas: Canvas,
+    pipeline: VIPOutpaintPipeline,
+    center: str,
+    surrounding: str,
+    settings: OutpaintSettings,
+    progress: Progress | None = None,
+) -> list[Outpainted]:
+    """Continue what is known of a canvas; see :func:`outpaint`."""
     painter = Painter(pipeline, center, surrounding, settings.guidance)
     sizes = plan_sizes(painter, canvas, settings)
     cut = "; ".join(filter(None, (cut_text(pipeline.tokenizer, text) for text in (center, surrounding))))
@@ -111,15 +121,6 @@ def plan_sizes(painter: Painter, canvas: Canvas, settings: OutpaintSettings) -> 
         scale = min(2 * scale, finest)
         sizes.append(_size(height, width, scale))
     return sizes
-
-
-def _canvas(picture: Image.Image, expand: str | tuple[int, int, int, int] | None, mask: Path | str | None) -> Canvas:
-    if (expand is None) == (mask is None):
-        raise VipError("give either an expansion or a mask", "such as --expand 64,64,64,64 or --mask mask.png")
-    if mask is not None:
-        return masked(picture, Path(mask))
-    text = expand if isinstance(expand, str) else ",".join(str(side) for side in expand or ())
-    return expanded(picture, *parse_expansion(text, picture.width, picture.height))
 
 
 def _paint(

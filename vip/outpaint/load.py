@@ -1,0 +1,27 @@
+"""Load a checkpoint's pipeline, quietly."""
+
+from pathlib import Path
+
+import torch
+
+from schemas.errors import VipError
+from vip.diffusion.pipeline import VIPOutpaintPipeline
+
+
+def load_outpainter(folder: Path) -> VIPOutpaintPipeline:
+    """The pipeline of a folder, on the GPU where there is one.
+
+    Raises:
+        VipError: where it holds none.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise VipError(f"{folder} holds no pipeline", "give a checkpoint that `vip train` made, or its pipeline folder")
+    try:
+        pipeline = VIPOutpaintPipeline.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError) as error:
+        first = (str(error).strip().splitlines() or ["unreadable"])[0]
+        raise VipError(
+            f"{folder} is no pipeline of ours: {first}", "give a checkpoint that `vip train` made"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
