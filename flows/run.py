@@ -3,9 +3,7 @@
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,22 +26,6 @@ def scratch_folder(root: str) -> Path:
 def prefect_home(root: str) -> Path:
     """Where the local Prefect server of a root keeps its database."""
     return scratch_folder(root) / "prefect"
-
-
-@dataclass
-class RunClock:
-    """How long each stage of a run took, in seconds."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time one stage."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
 
 @contextlib.contextmanager

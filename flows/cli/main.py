@@ -1,6 +1,7 @@
 """The ``vip`` command: a table of commands, none of which is imported before it is called."""
 
 import importlib
+import os
 from typing import Any
 
 import click
@@ -28,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "nano": ("nano", "Train or score the small models of the drawn world."),
     "ui": ("ui", "Open Prefect's page on the runs of this root."),
 }
+
+
+# What libraries say at import (a missing torchvision, a slow processor) is nothing that a user could act on.
+_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 
 
 class LazyGroup(click.Group):
@@ -67,6 +72,8 @@ def main(arguments: list[str] | None = None) -> Any:
 
     Exit codes: 0 done, 1 failed for a stated reason, 2 wrong usage, 130 interrupted.
     """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         return group.main(args=arguments, prog_name="vip", standalone_mode=False)
     except click.exceptions.Exit as leaving:

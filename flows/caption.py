@@ -1,0 +1,162 @@
+"""Caption: a dataset becomes caption sets, one for each spec, asked of one model server."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.console import console
+from flows.progress import reporting
+from flows.run import scratch_folder
+from flows.tasks import in_waves, log_folder, open_store
+from schemas.bank import Bank
+from schemas.gate import GateThresholds
+from schemas.manifest import ArtifactRef
+from schemas.retrain_config import CaptionConfig
+from schemas.spec import CaptionSpec
+from schemas.tables import GATE_CHECKS
+from storage.tables import read_table
+from vip.captioning.ask import AskStats, ask
+from vip.captioning.caption_set import make_caption_set
+from vip.captioning.gate import run_gate
+from vip.captioning.plan import CaptionPlan, current_round, next_round, plan_captions
+from vip.captioning.project import project_shard
+from vip.captioning.specs import resolve_spec
+from vip.serving.engine import engine_for
+
+
+@dataclass(frozen=True)
+class Server:
+    """Who answers: base URLs, and a check that raises where a server of our own has died."""
+
+    endpoints: tuple[str, ...]
+    watch: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """What one spec gave: the caption set, and what was asked for it now."""
+
+    caption_set: ArtifactRef
+    asked: AskStats
+    captions: int
+    rejected: int
+
+
+@task(task_run_name="plan")
+def plan(
+    root: str,
+    dataset: ArtifactRef,
+    spec: CaptionSpec,
+    bank: Bank,
+    retry_rejected: bool = False,
+    limit: int | None = None,
+    noise: bool = False,
+) -> CaptionPlan:
+    """Find out what is missing; asks no server."""
+    store = open_store(root)
+    data = store.require(dataset)
+    round = (next_round if retry_rejected else current_round)(store, data, spec, bank)
+    scratch = scratch_folder(root) / "answers"
+    return plan_captions(store, data, spec, bank, limit=limit, round=round, scratch=scratch, noise=noise)
+
+
+@task(task_run_name="ask")
+def ask_missing(root: str, missing: CaptionPlan, server: Server) -> AskStats:
+    """Ask what the plan found missing; every answer is kept the moment it arrives."""
+    with reporting() as progress:
+        scratch = scratch_folder(root) / "answers"
+        store, endpoints = open_store(root), list(server.endpoints)
+        return ask(store, missing, endpoints, scratch, on_progress=progress, watch=server.watch)
+
+
+@task(task_run_name="captions-{prefix}")
+def project(prefix: str, root: str, found: CaptionPlan) -> ArtifactRef:
+    """Read the answers of one shard as captions, or find them read."""
+    store = open_store(root)
+    return project_shard(store, store.require(found.shards[prefix]), found.spec, found.bank, found.round).ref
+
+
+@task(task_run_name="caption-set")
+def join(root: str, dataset: ArtifactRef, captions: list[ArtifactRef]) -> ArtifactRef:
+    """Join the captions of all shards."""
+    store = open_store(root)
+    made = make_caption_set(store, store.require(dataset), [store.require(one) for one in captions])
+    counts = [{"what": "captions", "count": made.stats["captions"]}]
+    counts += [{"what": f"rejected: {reason}", "count": count} for reason, count in made.stats["reasons"].items()]
+    create_table_artifact(key="captions", table=counts, description=f"Captions by {made.stats['spec']}")
+    return made.ref
+
+
+@task(task_run_name="gate")
+def gate(root: str, caption_set: ArtifactRef, thresholds: GateThresholds) -> ArtifactRef:
+    """Check the captions before anything is trained on them.
+
+    Raises:
+        VipError: with the reasons and some of the worst rows, where they fail.
+    """
+    store = open_store(root)
+    checked, verdict = run_gate(store, store.require(caption_set), thresholds)
+    checks = read_table(store.read(checked, "checks.parquet"), GATE_CHECKS).to_pylist()
+    create_table_artifact(key="gate", table=checks, description="Gate before training")
+    verdict.require()
+    return checked.ref
+
+
+@flow(name="caption", task_runner=ThreadPoolTaskRunner(max_workers=2))  # type: ignore[arg-type]
+def caption(
+    root: str,
+    dataset: ArtifactRef,
+    bank: Bank,
+    config: CaptionConfig,
+    specs: tuple[str, ...],
+    retry_rejected: bool = False,
+) -> list[Captioned]:
+    """Caption ``dataset`` by each of ``specs``; only what no answer is known for is asked, by one server for all."""
+    plans = [plan(root, dataset, one, bank, retry_rejected) for one in _resolved(config, specs)]
+    with answering(root, plans, config) as server:
+        return [_captioned(root, dataset, one, server) for one in plans]
+
+
+@flow(name="caption-sample")
+def caption_sample(
+    root: str, dataset: ArtifactRef, bank: Bank, config: CaptionConfig, limit: int, noise: bool = False
+) -> CaptionPlan:
+    """Ask for the first ``limit`` rows only, or once more for them, to measure noise; makes no caption set.
+
+    Returns:
+        The plan as it stands afterwards.
+    """
+    (spec,) = _resolved(config, (config.spec,))
+    planned = plan(root, dataset, spec, bank, limit=limit, noise=noise)
+    with answering(root, [planned], config) as server:
+        if planned.requests:
+            ask_missing(root, planned, server)
+    return planned
+
+
+def _resolved(config: CaptionConfig, specs: tuple[str, ...]) -> list[CaptionSpec]:
+    endpoint = config.endpoints[0] if config.endpoints else None
+    return [resolve_spec(spec, config.model, endpoint) for spec in specs]
+
+
+def _captioned(root: str, dataset: ArtifactRef, one: CaptionPlan, server: Server) -> Captioned:
+    asked = ask_missing(root, one, server) if one.requests else AskStats()
+    made = join(root, dataset, list(in_waves(project, list(one.shards), root, one)))
+    stats = open_store(root).require(made).stats
+    return Captioned(made, asked, stats["captions"], stats["rejected"])
+
+
+@contextlib.contextmanager
+def answering(root: str, plans: list[CaptionPlan], config: CaptionConfig) -> Iterator[Server]:
+    """Who answers: the endpoints of the config, else a vLLM of our own, which is started only where it is needed."""
+    if config.endpoints or not any(one.requests for one in plans):
+        yield Server(config.endpoints)
+        return
+    engine = engine_for(plans[0].spec, config.model, log_folder(root) / "vllm.log")
+    console.say(f"  starting vLLM for {plans[0].spec.model.id}; its log is {engine.log}")
+    with engine:
+        yield Server((engine.endpoint,), engine.check)

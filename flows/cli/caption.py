@@ -1,0 +1,165 @@
+"""``vip caption``: centre and surrounding of every image."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.common import print_json, print_table, shared_options
+
+if TYPE_CHECKING:
+    from schemas.bank import Bank
+    from schemas.manifest import Manifest
+    from schemas.retrain_config import CaptionConfig
+    from storage.store import ArtifactStore
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--spec", default="nano-joint", show_default=True, help="Built-in name or YAML file.")
+@click.option("--model", help="nano, a folder or a hub id that answers instead of the spec's own.")
+@click.option("--endpoint", "endpoints", multiple=True, help="A server that runs already; may be given several times.")
+@click.option("--view", default="64x64", show_default=True, help="Size in pixels of what is captioned.")
+@click.option("--keep", "keeps", multiple=True, type=click.FloatRange(0.05, 0.95), help="Kept share. [default: 0.5]")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would be asked and what it would cost; ask nothing.")
+@click.option("--limit", type=click.IntRange(1), help="Caption a sample of so many rows and show old beside new.")
+@click.option(
+    "--reask", type=click.IntRange(1), help="Ask so many rows again: how far the model repeats itself."
+)
+@click.option("--retry-rejected", is_flag=True, help="A new draw for the rejected rows alone; gives a new caption set.")
+@click.option("--price-per-hour", type=click.FloatRange(0), default=0.0, help="Of the server, for --plan.")
+@shared_options
+def command(
+    dataset: str,
+    spec: str,
+    model: str | None,
+    endpoints: tuple[str, ...],
+    view: str,
+    keeps: tuple[float, ...],
+    only_plan: bool,
+    limit: int | None,
+    reask: int | None,
+    retry_rejected: bool,
+    price_per_hour: float,
+    root: str,
+    as_json: bool,
+) -> None:
+    """Describe the centre and the surrounding of every image of DATASET.
+
+    Without --endpoint a vLLM server is started and stopped. Answers that are known already are not asked again.
+    """
+    from flows.cli.artifacts import find_artifact
+    from flows.console import console
+    from flows.run import local_run
+    from schemas.retrain_config import CaptionConfig
+    from storage.store import ArtifactStore
+
+    store = ArtifactStore(root)
+    target = find_artifact(store, "dataset", dataset)
+    bank = _bank(view, keeps or (0.5,))
+    config = CaptionConfig(spec=spec, imagined=None, model=model, endpoints=endpoints)
+    console.quiet = as_json
+    if only_plan:
+        shown = _plan(store, target, bank, config, root, price_per_hour)
+    elif limit or reask:
+        with local_run(root):
+            shown = _sample(store, target, bank, config, root, limit, reask)
+    else:
+        with local_run(root):
+            shown = _caption(store, target, bank, config, root, dataset, retry_rejected)
+    if as_json:
+        print_json(shown)
+        return
+    rows = shown.pop("old beside new", [])
+    print_table(shown.items())
+    for row in rows:
+        click.echo(f"\n{row['image_sha256'][:12]} {row['region']} {row['reason']}".rstrip())
+        print_table([(when, *(row[when] or ("-", "-"))) for when in ("old", "new")])
+
+
+def _caption(
+    store: "ArtifactStore",
+    target: "Manifest",
+    bank: "Bank",
+    config: "CaptionConfig",
+    root: str,
+    dataset: str,
+    retry_rejected: bool,
+) -> dict[str, Any]:
+    from flows.caption import caption
+    from storage.refs import Refs
+
+    (done,) = caption(root, target.ref, bank, config, (config.spec,), retry_rejected)
+    refs = Refs(store.backend)
+    # Given by its key, a dataset still has a name where a ref points at it.
+    names = [name for name in refs.names() if name.startswith("dataset/") and refs.get(name) == target.ref]
+    label = done.caption_set.key[:12]
+    if names:
+        name = dataset if f"dataset/{dataset}" in names else names[0].removeprefix("dataset/")
+        label = f"captions/{name}"
+        refs.set(label, done.caption_set)
+    return {
+        "captions": label,
+        "caption_set": done.caption_set.key,
+        "rows": done.captions,
+        "rejected": done.rejected,
+        "requests": done.asked.requests,
+        "a second": round(done.asked.per_second, 1),
+    }
+
+
+def _plan(
+    store: "ArtifactStore", target: "Manifest", bank: "Bank", config: "CaptionConfig", root: str, price: float
+) -> dict[str, Any]:
+    from flows.run import scratch_folder
+    from schemas.pricing import Price
+    from vip.captioning.estimate import estimate
+    from vip.captioning.plan import current_round, plan_captions
+    from vip.captioning.specs import resolve_spec
+
+    spec = resolve_spec(config.spec, config.model, config.endpoints[0] if config.endpoints else None)
+    round = current_round(store, target, spec, bank)
+    plan = plan_captions(store, target, spec, bank, round=round, scratch=scratch_folder(root) / "answers")
+    expected = asdict(estimate(store, plan, Price(per_hour=price)))
+    return {
+        "rows": plan.rows,
+        "up to date": plan.up_to_date,
+        "missing": plan.missing,
+        "stale": plan.stale,
+        **{f"stale by {cause}": rows for cause, rows in plan.causes.items() if cause},
+        **{name.replace("_", " "): value for name, value in expected.items()},
+    }
+
+
+def _sample(
+    store: "ArtifactStore",
+    target: "Manifest",
+    bank: "Bank",
+    config: "CaptionConfig",
+    root: str,
+    limit: int | None,
+    reask: int | None,
+) -> dict[str, Any]:
+    from flows.caption import caption_sample
+    from vip.captioning.compare import noise_floor, preview
+
+    plan = caption_sample(root, target.ref, bank, config, limit or reask or 1, noise=reask is not None)
+    if reask is not None:
+        return asdict(noise_floor(store, target, plan.spec, bank))
+    return {
+        "rows": plan.rows,
+        "requests": plan.requests,
+        "old beside new": [asdict(row) for row in preview(store, plan)],
+    }
+
+
+def _bank(size: str, keeps: tuple[float, ...]) -> "Bank":
+    from flows.cli.common import validated
+    from schemas.bank import Bank
+    from schemas.errors import VipError
+
+    width, _, height = size.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise VipError(f"--view {size} is no size", "give it as WIDTHxHEIGHT, such as 256x256")
+    regions = [{"kind": "centre", "keep": keep} for keep in keeps]
+    return validated(Bank, "vip caption", view={"width": int(width), "height": int(height)}, regions=regions)

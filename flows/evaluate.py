@@ -1,0 +1,79 @@
+"""Evaluate: one checkpoint in one exam, and the page that reports it."""
+
+import base64
+import io
+import tarfile
+
+from prefect import flow, task
+from prefect.artifacts import create_image_artifact, create_table_artifact
+
+from flows.progress import reporting
+from flows.tasks import open_store
+from schemas.evaluate_config import EvaluateConfig
+from schemas.manifest import ArtifactRef, Manifest
+from schemas.run_summary import RunSummary
+from schemas.tables import GENERATED, METRICS
+from storage.store import ArtifactStore
+from storage.tables import read_table
+from vip.evaluation.evaluate import METRICS_TABLE
+from vip.evaluation.evaluate import evaluate as examine
+from vip.evaluation.sample import TABLE, TAR
+from vip.report.make import make_report
+
+
+@task(task_run_name="exam")
+def exam(
+    root: str,
+    checkpoint: ArtifactRef,
+    dataset: ArtifactRef,
+    prompt_sets: dict[str, ArtifactRef],
+    config: EvaluateConfig,
+) -> ArtifactRef:
+    """Sample, take features and measure; what exists is found by its key."""
+    store = open_store(root)
+    prompts = {name: store.require(ref) for name, ref in prompt_sets.items()}
+    with reporting() as progress:
+        made = examine(store, config, store.require(checkpoint), store.require(dataset), prompts, progress)
+    rows = read_table(store.read(made, METRICS_TABLE), METRICS).to_pylist()
+    shown = [{name: row[name] for name in ("metric", "setting", "value", "low", "high", "n")} for row in rows]
+    create_table_artifact(key="metrics", table=shown, description="Metrics")
+    _show_samples(store, made)
+    return made.ref
+
+
+def _show_samples(store: ArtifactStore, made: Manifest) -> None:
+    """A strip of outpainted images on Prefect's page."""
+    from PIL import Image
+
+    role = next(role for role in made.inputs if role.startswith("samples/"))
+    samples = store.require(made.inputs[role])
+    names = read_table(store.read(samples, TABLE), GENERATED).column("pasted").to_pylist()[:8]
+    with tarfile.open(fileobj=io.BytesIO(store.read(samples, TAR))) as tar:
+        pictures = [Image.open(io.BytesIO(tar.extractfile(name).read())).convert("RGB") for name in names]  # type: ignore[union-attr]
+    width, height = pictures[0].size
+    strip = Image.new("RGB", (width * len(pictures), height))
+    for number, picture in enumerate(pictures):
+        strip.paste(picture, (number * width, 0))
+    out = io.BytesIO()
+    strip.save(out, "JPEG", quality=85)
+    url = "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    create_image_artifact(key="samples", image_url=url, description="Outpainted")
+
+
+@task(task_run_name="report")
+def report(root: str, evaluation: ArtifactRef, summary: RunSummary) -> ArtifactRef:
+    """Write the report page."""
+    store = open_store(root)
+    return make_report(store, store.require(evaluation), summary).ref
+
+
+@flow(name="evaluate")
+def evaluate(
+    root: str,
+    checkpoint: ArtifactRef,
+    dataset: ArtifactRef,
+    prompt_sets: dict[str, ArtifactRef],
+    config: EvaluateConfig,
+) -> ArtifactRef:
+    """Measure ``checkpoint`` on the held-out images of ``dataset`` with pinned prompt sets."""
+    return exam(root, checkpoint, dataset, prompt_sets, config)

@@ -1,0 +1,146 @@
+"""Train: datasets and their captions become a checkpoint, in a process of its own."""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+
+from flows.progress import Progress, reporting
+from flows.run import scratch_folder
+from flows.tasks import log_folder, open_store
+from schemas.errors import VipError
+from schemas.manifest import ArtifactRef, Manifest, Recipe
+from schemas.train_config import TrainConfig
+from schemas.training import ShardCaptions, TrainJob, TrainProgress, TrainResult
+from storage.models import find_model, model_artifact
+from storage.store import ArtifactStore
+from vip.captioning.plan import dataset_shards
+from vip.processes import OwnedProcess
+
+LOSSES_TABLE = "losses.parquet"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One dataset to train on, with its captions; ``name`` is what a mixture weighs it by."""
+
+    name: str
+    dataset: ArtifactRef
+    captions: ArtifactRef
+
+
+@task(task_run_name="train")
+def fit(root: str, sources: list[Source], config: TrainConfig) -> ArtifactRef:
+    """Fine-tune the base on the training split, or find the checkpoint by its key."""
+    store = open_store(root)
+    base_folder = find_model(config.base, "base")
+    recipe = checkpoint_recipe(store, model_artifact(store, config.base, base_folder), sources, config)
+    states = scratch_folder(root) / "training" / recipe.key[:16]
+
+    def build(folder: Path) -> dict[str, Any]:
+        job = TrainJob(
+            config=config,
+            base_dir=str(base_folder),
+            shards=tuple(data for source in sources for data in training_data(store, source)),
+            scratch=str(states),
+            out_dir=str(folder),
+            progress=str(folder.parent / f"{folder.name}.progress"),
+        )
+        with reporting() as progress:
+            result = _run(job, log_folder(root) / "train.log", progress)
+        return {"rows": {LOSSES_TABLE: result.steps}, **result.model_dump(mode="json")}
+
+    made, fresh = store.build(recipe, build)
+    if fresh:
+        shutil.rmtree(states, ignore_errors=True)  # of no use once the weights are published
+    return made.ref
+
+
+def checkpoint_recipe(store: ArtifactStore, base: Manifest, sources: list[Source], config: TrainConfig) -> Recipe:
+    """What names a checkpoint: base, shards, captions and config. File names of images are in none of them."""
+    inputs = {"base": base.ref}
+    for source in sources:
+        shards = dataset_shards(store.require(source.dataset))
+        captions = store.require(source.captions).inputs
+        inputs[f"caption_set/{source.name}"] = source.captions
+        inputs |= {f"shard/{source.name}/{prefix}": ref for prefix, ref in shards.items()}
+        inputs |= {f"captions/{source.name}/{prefix}": captions[f"captions/{prefix}"] for prefix in shards}
+    return Recipe(kind="checkpoint", stage="train", inputs=inputs, params=config.params())
+
+
+def training_data(store: ArtifactStore, source: Source) -> list[ShardCaptions]:
+    """Where the trainer finds each shard and its captions."""
+    captions = store.require(source.captions).inputs
+    data = []
+    for prefix, ref in dataset_shards(store.require(source.dataset)).items():
+        shard = store.local(store.require(ref))
+        rows = store.local(store.require(captions[f"captions/{prefix}"]))
+        data.append(
+            ShardCaptions(
+                tar=str(shard / "samples.tar"),
+                samples=str(shard / "samples.parquet"),
+                captions=str(rows / "captions.parquet"),
+                dataset=source.name,
+            )
+        )
+    return data
+
+
+def _run(job: TrainJob, log: Path, progress: Progress) -> TrainResult:
+    """Run the trainer in its own process group and pass its progress on.
+
+    Raises:
+        VipError: with the last lines of its log, where it fails.
+    """
+    lines = Path(str(job.progress))
+    with tempfile.NamedTemporaryFile("w", suffix=".json", dir=lines.parent) as file:
+        file.write(job.model_dump_json())
+        file.flush()
+        command = [sys.executable, "-m", "vip.diffusion.train", "--job", file.name]
+        with OwnedProcess(command, log) as trainer:
+            follow = _Follow(lines, lambda at: progress("training steps", at.step, at.steps, f"loss {at.loss:.4f}"))
+            while trainer.poll() is None:
+                time.sleep(0.3)
+                follow.read()
+            result = follow.read()
+    lines.unlink(missing_ok=True)
+    if result is None:
+        raise VipError(f"training ended with exit code {trainer.poll()}: {trainer.last_lines(3)}", f"see {log}")
+    return result
+
+
+class _Follow:
+    """Reads the trainer's progress lines as they appear."""
+
+    def __init__(self, path: Path, on_step: Callable[[TrainProgress], None]) -> None:
+        self._path, self._on_step, self._at = path, on_step, 0
+        self._result: TrainResult | None = None
+
+    def read(self) -> TrainResult | None:
+        """Pass on what is new; the result once it is there."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._at += len(line)
+                    record = json.loads(line)
+                    if "final_loss" in record:
+                        self._result = TrainResult.model_validate(record)
+                    else:
+                        self._on_step(TrainProgress.model_validate(record))
+        return self._result
+
+
+@flow(name="train")
+def train(root: str, sources: list[Source], config: TrainConfig) -> ArtifactRef:
+    """Train ``config`` on the captioned images of ``sources``."""
+    return fit(root, sources, config)

@@ -1,0 +1,64 @@
+"""Retrain config: one file that says the whole run, from a source of images to a report."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.bank import Bank
+from schemas.evaluate_config import EvaluateConfig
+from schemas.gate import GateThresholds
+from schemas.sharding import ShardSettings
+from schemas.train_config import TrainConfig
+
+
+class CaptionConfig(BaseModel):
+    """Who captions, and how.
+
+    Attributes:
+        spec: built-in name or YAML file; its captions are trained on and are the oracle prompts of the exam.
+        imagined: spec of the centre-only prompts of the exam, which see nothing but the kept part.
+        model: ``nano``, a folder or a hub id that answers instead of the specs' own.
+        endpoints: servers that run already; empty: a vLLM of our own is started and stopped.
+        gate: what the captions must fulfil before anything is trained on them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spec: str = "nano-joint"
+    imagined: str | None = "nano-imagine"
+    model: str | None = None
+    endpoints: tuple[str, ...] = ()
+    gate: GateThresholds = GateThresholds()
+
+
+class RetrainConfig(BaseModel):
+    """shard -> caption -> gate -> train -> evaluate -> report.
+
+    Attributes:
+        source: folder, tars or Parquet with images.
+        bank: the (view, region) pairs that are captioned, trained on and examined.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = Field(min_length=1)
+    shard: ShardSettings = ShardSettings()
+    bank: Bank = Bank()
+    caption: CaptionConfig = CaptionConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _one_geometry(self) -> "RetrainConfig":
+        view, region = self.evaluate.geometry
+        if self.train.view != self.bank.view:
+            raise ValueError(f"train.view is {self.train.view.id}, but {self.bank.view.id} is captioned; make them one")
+        if view != self.bank.view or region.kind not in {region.kind for region in self.bank.regions}:
+            raise ValueError(f"the exam's {view.id} {region.id} is not in the bank; add it to bank.regions")
+        if "centre_only" in self.evaluate.needs and self.caption.imagined is None:
+            raise ValueError("the exam asks for centre_only prompts; name a spec as caption.imagined")
+        return self
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """The specs to caption with: first the one that is trained on."""
+        imagined = (self.caption.imagined,) if "centre_only" in self.evaluate.needs else ()
+        return (self.caption.spec, *(spec for spec in imagined if spec is not None))
