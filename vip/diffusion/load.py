@@ -11,14 +11,17 @@ from transformers.utils import logging as transformers_logging
 from schemas.errors import VipError
 from schemas.train_config import TrainConfig
 from vip.diffusion.pipeline import VIPOutpaintPipeline
+from vip.diffusion.released import is_released, load_released
 
 
 def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
-    """The pipeline to train: fresh branches on an inpainting base, or a checkpoint of ours to go on with.
+    """The pipeline to train: an inpainting base with fresh branches, or a checkpoint that has them already.
+
+    Checkpoints with branches are ours, and those of VIP's released code.
 
     Args:
         base: folder or hub id.
-        config: says which branches; a checkpoint of ours has to agree.
+        config: says which branches; a checkpoint has to agree.
 
     Raises:
         VipError: where ``base`` is no such pipeline or has other branches.
@@ -28,11 +31,8 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
         with quiet():
             if (folder / "control").is_dir():
                 pipe = VIPOutpaintPipeline.from_pretrained(base)
-                made = pipe.control.config["branches"]
-                if made != config.branches:
-                    raise VipError(
-                        f"{base} has branches {made}, the config says {config.branches}", f"set branches: {made}"
-                    )
+            elif is_released(folder):
+                pipe = load_released(folder)
             else:
                 options = {"revision": config.revision} if config.revision else {}
                 pipe = VIPOutpaintPipeline.from_base(
@@ -43,6 +43,9 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
         raise VipError(
             f"base {base} is no Stable Diffusion inpainting pipeline: {first}", "give a folder or a hub id of one"
         ) from error
+    made = pipe.control.config["branches"]
+    if made != config.branches:
+        raise VipError(f"{base} has branches {made}, the config says {config.branches}", f"set branches: {made}")
     if config.prediction is not None and pipe.scheduler.config["prediction_type"] != config.prediction:
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=config.prediction)
     return pipe

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -218,7 +219,43 @@ def test_a_base_that_is_none_is_refused_in_one_line(tmp_path, shards):
     assert "\n" not in str(caught.value)
 
 
-def start(folder, base, shards, made, out):
+@pytest.mark.slow
+def test_two_processes_give_the_gradient_of_one(tmp_path, base, shards):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    found = {}
+    for processes, batch in ((1, 6), (2, 3)):
+        job = TrainJob(
+            config=config(batch=batch, trainable="whole", accumulation=1),
+            base_dir=str(base),
+            shards=tuple(shards),
+            scratch=str(tmp_path / f"scratch-{processes}"),
+            out_dir=str(tmp_path / f"out-{processes}"),
+        )
+        path = tmp_path / f"job-{processes}.json"
+        path.write_text(job.model_dump_json())
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        script = [str(Path(__file__).with_name("gradient.py")), str(path)]
+        subprocess.run(command + script, check=True, env={**environment, "PYTHONPATH": str(Path.cwd())}, timeout=300)
+        found[processes] = load_file(tmp_path / f"out-{processes}" / "gradient.safetensors")
+    one, two = found[1], found[2]
+    keys = [torch.cat([two[f"keys.{rank}"] for rank in (0, 1)]), one["keys.0"]]
+    assert torch.equal(*[value.sort(dim=0).values for value in keys]) and len({*keys[1].tolist()}) == 6
+    names = [name for name in one if name.startswith("gradient.")]
+    assert len(names) > 100
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in names)
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_agree_with_one(tmp_path, base, shards):
+    assert start(tmp_path, base, shards, config(batch=3, steps=4), "two", processes=2).wait(300) == 0
+    result = json.loads((tmp_path / "progress.jsonl").read_text().splitlines()[-1])
+    assert (result["steps"], result["samples"]) == (4, 24)
+    train(config(batch=6, steps=4), base, shards, tmp_path / "s", tmp_path / "one")
+    losses = [pq.read_table(tmp_path / name / "losses.parquet").column("loss").to_pylist() for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def start(folder, base, shards, made, out, processes=1):
     job = TrainJob(
         config=made,
         base_dir=str(base),
@@ -228,21 +265,24 @@ def start(folder, base, shards, made, out):
         progress=str(folder / "progress.jsonl"),
     )
     (folder / "job.json").write_text(job.model_dump_json())
-    command = [sys.executable, "-m", "vip.diffusion.train", "--job", str(folder / "job.json")]
-    return subprocess.Popen(command, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "vip.diffusion.train", "--job", str(folder / "job.json")]
+    return subprocess.Popen(
+        command, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_sigkill_and_resume_give_the_undisturbed_weights(tmp_path, base, shards, workers):
-    made = config(steps=40, checkpoint_every=3, workers=workers)
+    made = config(steps=16, checkpoint_every=3, workers=workers)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
     assert start(whole, base, shards, made, "out").wait(300) == 0
     process = start(killed, base, shards, made, "out")
     progress, deadline = killed / "progress.jsonl", time.monotonic() + 200
-    while not progress.exists() or len(progress.read_text().splitlines()) < 11:
+    while not progress.exists() or len(progress.read_text().splitlines()) < 7:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
@@ -250,6 +290,6 @@ def test_sigkill_and_resume_give_the_undisturbed_weights(tmp_path, base, shards,
     assert not (killed / "out").exists()
     assert start(killed, base, shards, made, "out").wait(300) == 0
     result = json.loads(progress.read_text().splitlines()[-1])
-    assert result["resumed_from"] >= 9 and result["steps"] == 40
+    assert result["resumed_from"] >= 6 and result["steps"] == 16
     assert equal(whole / "out", killed / "out")
     assert (whole / "out/losses.parquet").read_bytes() == (killed / "out/losses.parquet").read_bytes()
