@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @click.option("--keep", "keeps", multiple=True, type=click.FloatRange(0.05, 0.95), help="Kept share. [default: 0.5]")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would be asked and what it would cost; ask nothing.")
 @click.option("--limit", type=click.IntRange(1), help="Caption a sample of so many rows and show old beside new.")
-@click.option(
-    "--reask", type=click.IntRange(1), help="Ask so many rows again: how far the model repeats itself."
-)
+@click.option("--reask", type=click.IntRange(1), help="Ask so many rows again: how far the model repeats itself.")
 @click.option("--retry-rejected", is_flag=True, help="A new draw for the rejected rows alone; gives a new caption set.")
 @click.option("--price-per-hour", type=click.FloatRange(0), default=0.0, help="Of the server, for --plan.")
 @shared_options
