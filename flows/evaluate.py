@@ -7,12 +7,16 @@ import tarfile
 from prefect import flow, task
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
+from flows.artifacts import find_artifact
 from flows.progress import reporting
 from flows.tasks import open_store
+from schemas.errors import VipError
 from schemas.evaluate_config import EvaluateConfig
+from schemas.evaluate_run import EvaluateRun
 from schemas.manifest import ArtifactRef, Manifest
 from schemas.run_summary import RunSummary
 from schemas.tables import GENERATED, METRICS
+from storage.refs import Refs
 from storage.store import ArtifactStore
 from storage.tables import read_table
 from vip.evaluation.evaluate import METRICS_TABLE
@@ -77,3 +81,22 @@ def evaluate(
 ) -> ArtifactRef:
     """Measure ``checkpoint`` on the held-out images of ``dataset`` with pinned prompt sets."""
     return exam(root, checkpoint, dataset, prompt_sets, config)
+
+
+@flow(name="evaluate-run")
+def evaluate_run(root: str, run: EvaluateRun) -> ArtifactRef:
+    """``evaluate`` with everything given by name, as in a config file; sets the ref ``evaluation/<name>``.
+
+    Raises:
+        VipError: where a name means nothing, or a prompt set that the exam needs is not named.
+    """
+    store = open_store(root)
+    missing = [name for name in run.evaluate.needs if name not in run.prompts]
+    if missing:
+        raise VipError(f"prompts.{missing[0]} is missing", "name the caption set that is pinned for it")
+    checkpoint = find_artifact(store, "checkpoint", run.checkpoint).ref
+    dataset = find_artifact(store, "dataset", run.dataset).ref
+    prompts = {what: find_artifact(store, "caption_set", name, "captions").ref for what, name in run.prompts.items()}
+    evaluation = evaluate(root, checkpoint, dataset, prompts, run.evaluate)
+    Refs(store.backend).set(f"evaluation/{run.name}", evaluation)
+    return evaluation

@@ -12,14 +12,17 @@ from typing import Any
 
 from prefect import flow, task
 
+from flows.artifacts import find_artifact
 from flows.progress import Progress, reporting
 from flows.run import scratch_folder
 from flows.tasks import log_folder, open_store
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.train_config import TrainConfig
+from schemas.train_run import TrainRun
 from schemas.training import ShardCaptions, TrainJob, TrainProgress, TrainResult
 from storage.models import find_model, model_artifact
+from storage.refs import Refs
 from storage.store import ArtifactStore
 from vip.captioning.plan import dataset_shards
 from vip.processes import OwnedProcess
@@ -144,3 +147,24 @@ class _Follow:
 def train(root: str, sources: list[Source], config: TrainConfig) -> ArtifactRef:
     """Train ``config`` on the captioned images of ``sources``."""
     return fit(root, sources, config)
+
+
+@flow(name="train-run")
+def train_run(root: str, run: TrainRun) -> ArtifactRef:
+    """``train`` with everything given by name, as in a config file; sets the ref ``checkpoint/<name>``.
+
+    Raises:
+        VipError: where a name means nothing.
+    """
+    store = open_store(root)
+    sources = [
+        Source(
+            data.name,
+            find_artifact(store, "dataset", data.dataset).ref,
+            find_artifact(store, "caption_set", data.captions or data.name, "captions").ref,
+        )
+        for data in run.data
+    ]
+    checkpoint = train(root, sources, run.train)
+    Refs(store.backend).set(f"checkpoint/{run.name}", checkpoint)
+    return checkpoint

@@ -46,7 +46,7 @@ def command(
 
     Without --endpoint a vLLM server is started and stopped. Answers that are known already are not asked again.
     """
-    from flows.cli.artifacts import find_artifact
+    from flows.artifacts import find_artifact
     from flows.console import console
     from flows.run import local_run
     from schemas.retrain_config import CaptionConfig

@@ -16,28 +16,18 @@ def command(config: Path, root: str, as_json: bool) -> None:
     from schemas.evaluate_run import EvaluateRun
 
     wanted = load_config(config, EvaluateRun)
-    from flows.cli.artifacts import find_artifact
     from flows.console import console
     from flows.run import local_run
-    from schemas.errors import VipError
     from schemas.tables import METRICS
     from storage.store import ArtifactStore
     from storage.tables import read_table
 
-    store = ArtifactStore(root)
-    missing = [name for name in wanted.evaluate.needs if name not in wanted.prompts]
-    if missing:
-        raise VipError(f"{config}: prompts.{missing[0]} is missing", "name the caption set that is pinned for it")
-    checkpoint = find_artifact(store, "checkpoint", wanted.checkpoint).ref
-    dataset = find_artifact(store, "dataset", wanted.dataset).ref
-    prompts = {what: find_artifact(store, "caption_set", name, "captions").ref for what, name in wanted.prompts.items()}
     console.quiet = as_json
     with local_run(root):
-        from flows.evaluate import evaluate
-        from storage.refs import Refs
+        from flows.evaluate import evaluate_run
 
-        ref = evaluate(root, checkpoint, dataset, prompts, wanted.evaluate)
-        Refs(store.backend).set(f"evaluation/{wanted.name}", ref)
+        ref = evaluate_run(root, wanted)
+    store = ArtifactStore(root)
     rows = read_table(store.read(store.require(ref), "metrics.parquet"), METRICS).to_pylist()
     if as_json:
         print_json({"evaluation": ref.model_dump(), "metrics": rows})

@@ -13,7 +13,7 @@ from flows.cli.common import print_json, shared_options
 @shared_options
 def command(out: Path, name: str, root: str, as_json: bool) -> None:
     """Write the report page of a finished run to a folder."""
-    from flows.cli.artifacts import find_artifact
+    from flows.artifacts import find_artifact
     from schemas.errors import VipError
     from storage.store import ArtifactStore
 

@@ -22,27 +22,16 @@ def command(config: Path, check: bool, root: str, as_json: bool) -> None:
 
         print_json(plan(wanted.train))
         return
-    from flows.cli.artifacts import find_artifact
     from flows.console import console
     from flows.run import local_run
     from storage.store import ArtifactStore
 
-    store = ArtifactStore(root)
-    pairs = [
-        (
-            data.name,
-            find_artifact(store, "dataset", data.dataset).ref,
-            find_artifact(store, "caption_set", data.captions or data.name, "captions").ref,
-        )
-        for data in wanted.data
-    ]
     console.quiet = as_json
     with local_run(root):
-        from flows.train import Source, train
-        from storage.refs import Refs
+        from flows.train import train_run
 
-        ref = train(root, [Source(*pair) for pair in pairs], wanted.train)
-        Refs(store.backend).set(f"checkpoint/{wanted.name}", ref)
+        ref = train_run(root, wanted)
+    store = ArtifactStore(root)
     made = store.require(ref)
     if as_json:
         print_json({"checkpoint": ref.model_dump(), "stats": made.stats})

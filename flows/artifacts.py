@@ -1,4 +1,4 @@
-"""From a name on the command line to the artifact it means."""
+"""From a name that a person gives to the artifact it means."""
 
 from schemas.errors import VipError
 from schemas.manifest import Kind, Manifest

@@ -1,0 +1,66 @@
+"""Automations: what starts by itself on a Prefect server, beside the schedules of prefect.yaml."""
+
+from datetime import timedelta
+from typing import Any, cast
+
+from prefect.automations import Automation
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+
+from flows.recaption import CAPTIONS_PASSED
+
+HEARTBEAT_SECONDS = 180
+"""How often a running flow says that it is alive; set as PREFECT_FLOWS_HEARTBEAT_FREQUENCY in prefect.yaml."""
+
+
+def automations(retrain_id: Any, silence: float = 3 * HEARTBEAT_SECONDS) -> list[Automation]:
+    """The automations of the project.
+
+    Args:
+        retrain_id: id of the deployment ``retrain``.
+        silence: seconds without a heartbeat after which a run counts as dead.
+    """
+    over = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    return [
+        Automation(
+            name="vip: mark dead runs as crashed",
+            description="A run whose process was killed stays Running otherwise.",
+            trigger=EventTrigger(
+                after={"prefect.flow-run.heartbeat"},
+                expect={"prefect.flow-run.heartbeat", *over},
+                match={"prefect.resource.id": "prefect.flow-run.*"},
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=timedelta(seconds=silence),
+            ),
+            actions=[
+                ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {silence:.0f} s", force=False)
+            ],
+        ),
+        Automation(
+            name="vip: retrain on new captions",
+            description="A new caption set that passed its gate starts the deployment retrain.",
+            trigger=EventTrigger(
+                expect={CAPTIONS_PASSED},
+                match={"prefect.resource.id": "vip.captions.*"},
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            actions=[RunDeployment(source="selected", deployment_id=retrain_id, parameters=None, job_variables=None)],
+        ),
+    ]
+
+
+def put_automation(wanted: Automation) -> str:
+    """Create an automation, or bring the one of that name to what is wanted; returns ``created`` or ``updated``."""
+    try:
+        standing = cast(Automation, Automation.read(name=wanted.name))
+    except (ValueError, ObjectNotFound):
+        wanted.create()
+        return "created"
+    wanted.id = standing.id
+    wanted.update()
+    return "updated"

@@ -1,0 +1,102 @@
+"""``vip deploy``: schedules, deployments and automations on a Prefect server."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from flows.cli.common import print_json, print_table, shared_options
+
+
+@click.command()
+@click.option("--work-pool", default="vip", show_default=True, help="Work pool to deploy to; made where missing.")
+@shared_options
+def command(work_pool: str, root: str, as_json: bool) -> None:
+    """Create or update the deployments of prefect.yaml and the automations; running it twice changes nothing.
+
+    Needs a Prefect server (PREFECT_API_URL) and a checkout of the project; a worker then runs what is due:
+    `prefect worker start --pool vip`.
+    """
+    from flows.server import QUIET, configured_url
+    from schemas.errors import VipError
+
+    if configured_url() is None:
+        raise VipError("no Prefect server is configured", "start one with `prefect server start`, set PREFECT_API_URL")
+    project = Path(__file__).resolve().parents[2]
+    if not (project / "prefect.yaml").is_file():
+        raise VipError("prefect.yaml is not beside the package", "run `vip deploy` from a checkout of the project")
+    _check(project / "prefect.yaml")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    _make_pool(work_pool)
+    absolute = root if "://" in root else str(Path(root).resolve())
+    environment = {**os.environ, "PWD": str(project), "VIP_ROOT": absolute, "VIP_POOL": work_pool}
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "prefect.yaml"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        why = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-3:]
+        raise VipError(f"prefect deploy failed: {' | '.join(why)}", "is the server reachable?")
+    rows = [*_deployments(), *_automations()]
+    if as_json:
+        print_json([{"what": what, "name": name, "state": state} for what, name, state in rows])
+        return
+    print_table(rows)
+    click.echo(f"\nnext  prefect worker start --pool {work_pool}")
+
+
+def _check(path: Path) -> None:
+    """Validate the configs in a deployment file: a schedule that fails every night is worse than an error now."""
+    import yaml
+    from pydantic import BaseModel
+
+    from flows.cli.common import validated
+    from schemas.evaluate_run import EvaluateRun
+    from schemas.retrain_config import RetrainConfig
+
+    models: dict[str, type[BaseModel]] = {"config": RetrainConfig, "run": EvaluateRun}
+    for deployment in yaml.safe_load(path.read_text())["deployments"]:
+        for name, model in models.items():
+            if name in deployment.get("parameters", {}):
+                values = deployment["parameters"][name]
+                validated(model, f"{path.name}, deployment {deployment['name']}", **values)
+
+
+def _make_pool(name: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        except ObjectAlreadyExists:
+            return
+
+
+def _deployments() -> list[tuple[str, str, str]]:
+    from prefect.client.orchestration import get_client
+
+    names = ("recaption/recaption", "retrain/retrain", "evaluate-run/evaluate", "verify/verify")
+    with get_client(sync_client=True) as client:
+        found = [client.read_deployment_by_name(name) for name in names]
+    return [
+        ("deployment", one.name, ", ".join(getattr(it.schedule, "cron", "") for it in one.schedules) or "by hand")
+        for one in found
+    ]
+
+
+def _automations() -> list[tuple[str, str, str]]:
+    from prefect.client.orchestration import get_client
+
+    from flows.automations import automations, put_automation
+
+    with get_client(sync_client=True) as client:
+        retrain = client.read_deployment_by_name("retrain/retrain").id
+    return [("automation", str(one.name), put_automation(one)) for one in automations(retrain)]

@@ -1,0 +1,32 @@
+"""Recaption: keep the captions of a source fresh; what is missing or stale is asked, the rest is found."""
+
+from prefect import flow
+from prefect.events import emit_event
+
+from flows.caption import caption, gate
+from flows.shard import shard
+from flows.tasks import open_store
+from schemas.manifest import ArtifactRef
+from schemas.retrain_config import RetrainConfig
+from storage.refs import Refs
+
+CAPTIONS_PASSED = "vip.captions.passed"
+"""The event that says that a new caption set has passed its gate; it starts ``retrain``, see flows/automations.py."""
+
+
+@flow(name="recaption")
+def recaption(root: str, config: RetrainConfig) -> ArtifactRef:
+    """Shard and caption the source of ``config``; a caption set that is new and passes its gate is announced."""
+    name = config.shard.name
+    dataset = shard(root, config.source, config.shard)
+    (captioned,) = caption(root, dataset, config.bank, config.caption, (config.caption.spec,))
+    gate(root, captioned.caption_set, config.caption.gate)
+    refs = Refs(open_store(root).backend)
+    if refs.get(f"captions/{name}") != captioned.caption_set:
+        refs.set(f"captions/{name}", captioned.caption_set, note="recaption")
+        emit_event(
+            CAPTIONS_PASSED,
+            resource={"prefect.resource.id": f"vip.captions.{name}", "vip.digest": captioned.caption_set.digest},
+            payload={"asked": captioned.asked.requests, "captions": captioned.captions, "rejected": captioned.rejected},
+        )
+    return captioned.caption_set
