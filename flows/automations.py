@@ -37,7 +37,9 @@ def automations(retrain_id: Any, silence: float = 3 * HEARTBEAT_SECONDS) -> list
                 within=timedelta(seconds=silence),
             ),
             actions=[
-                ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {silence:.0f} s", force=False)
+                ChangeFlowRunState(
+                    state=StateType.CRASHED, name=None, message=f"no heartbeat for {silence:.0f} s", force=False
+                )
             ],
         ),
         Automation(
