@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def answer(number, text="hello", request=None):
         "endpoint": "e",
         "server": "s",
     }
+
+
+def wait_for(condition):
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -116,11 +125,7 @@ def test_a_journal_is_published_when_it_closes(answers, tmp_path):
 def test_a_journal_publishes_by_itself(answers, tmp_path):
     journal = Journal(answers, 0, tmp_path / "scratch", publish_every=0.05, sync_every=0.05)
     journal.append(answer(1))
-    for _ in range(200):
-        if answers.look_up(""):
-            break
-        __import__("time").sleep(0.05)
-    assert answers.look_up("")
+    wait_for(lambda: answers.look_up(""))
     journal.close()
 
 
@@ -130,6 +135,7 @@ def _die(root: str, scratch: str, numbers: list[int], torn: bool) -> None:
     journal = Journal(Answers(Backend(root), PARTITION), 1, Path(scratch), publish_every=60)
     for number in numbers:
         journal.append(answer(number))
+    journal._write()
     if torn:
         journal._open.file.write(b'{"request_id": "half a li')
     os._exit(9)
@@ -157,6 +163,7 @@ def test_what_a_killed_process_journalled_is_recovered_once(tmp_path):
 def test_a_living_journal_is_left_alone(answers, backend, tmp_path):
     with journalling(answers, 0, tmp_path / "scratch", publish_every=60) as journal:
         journal.append(answer(1))
+        wait_for(lambda: list((tmp_path / "scratch").glob("*.journal")))
         assert recover(backend, tmp_path / "scratch") == 0
         assert len(list((tmp_path / "scratch").glob("*.journal"))) == 1
     assert len(answers.look_up("")) == 1

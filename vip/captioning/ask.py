@@ -25,7 +25,7 @@ from vip.captioning.project import make_judge
 from vip.captioning.request import Request
 
 Progress = Callable[[str, int, int, str], None]
-_BATCH = 16
+_BATCH = 32
 
 
 @dataclass

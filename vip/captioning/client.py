@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 
 import aiohttp
+import orjson
 
 from schemas.errors import VipError
 from vip.captioning.endpoint import ClientSettings, Endpoint, describe
@@ -199,7 +200,7 @@ class Client:
 
     def _receive(self, endpoint: Endpoint, job: Job, raw: bytes, start: float) -> None:
         try:
-            value = json.loads(raw)
+            value = orjson.loads(raw)
             choice = value["choices"][0]
             text, reason = choice["message"]["content"], choice.get("finish_reason")
             usage = value.get("usage") or {}
@@ -293,7 +294,7 @@ class Client:
     async def _control(self, endpoint: Endpoint) -> None:
         """Adapt the number in flight to the server's load; look now and then whether a dead one is back."""
         while True:
-            await asyncio.sleep(self.settings.poll if not endpoint.dead else 5.0)
+            await asyncio.sleep(endpoint.poll if not endpoint.dead else 5.0)
             if endpoint.dead:
                 if await endpoint.healthy(self._session):
                     endpoint.dead, endpoint.timeouts, endpoint.last_success = False, 0, time.monotonic()

@@ -87,6 +87,7 @@ class Endpoint:
         self.ready.set()
         self.last_success = time.monotonic()
         self.probe: asyncio.Task[None] | None = None
+        self.poll = settings.poll
         self._throttled_until = 0.0
         self._load: Load | None = None
         self._mark = (time.monotonic(), 0)
@@ -116,6 +117,12 @@ class Endpoint:
         """
         if self.settings.fixed_in_flight is not None:
             return
+        limit = self.limit
+        self._adapt(load)
+        # A metrics page costs the server some of the CPU that answers need: look less often where all is well.
+        self.poll = self.settings.poll if self.limit != limit else min(8 * self.settings.poll, 1.5 * self.poll)
+
+    def _adapt(self, load: Load | None) -> None:
         now = time.monotonic()
         before, self._load = self._load, load
         since, completed = self._mark

@@ -137,14 +137,14 @@ class Judge:
     def _join(self, requests: list[Request], halves: list[Halves]) -> Caption:
         centre = next(half.centre for half in halves if half.centre is not None)
         surrounding = next(half.surrounding for half in halves if half.surrounding is not None)
-        total = total_prompt(centre, surrounding)
+        tokens_total, cut = self.counter.count_and_cut(total_prompt(centre, surrounding))
         return Caption(
             centre=centre,
             surrounding=surrounding,
             tokens_centre=self.counter.count(centre),
             tokens_surrounding=self.counter.count(surrounding),
-            tokens_total=self.counter.count(total),
-            cut=self.counter.cut(total),
+            tokens_total=tokens_total,
+            cut=cut,
             leak=overlap(centre, surrounding),
             requests=requests,
         )

@@ -90,10 +90,14 @@ def read_answer(
 
 def repetition(text: str) -> str:
     """The keyword that stands three times or more, or the three words that make up most of a text; else empty."""
-    keywords = Counter(word.strip().lower() for word in re.split(r"[,;]", text) if word.strip())
-    keyword, count = keywords.most_common(1)[0] if keywords else ("", 0)
-    if count >= _MOST_REPEATS:
-        return keyword
+    parts = re.split(r"[,;]", text)
+    if len(parts) >= _MOST_REPEATS:
+        keywords = Counter(part.strip().lower() for part in parts if part.strip())
+        keyword, count = keywords.most_common(1)[0] if keywords else ("", 0)
+        if count >= _MOST_REPEATS:
+            return keyword
+    if text.count(" ") < 4 * _NGRAM - 1:
+        return ""
     words = re.findall(r"\w+", text.lower())
     if len(words) < 4 * _NGRAM:
         return ""

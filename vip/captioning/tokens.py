@@ -26,14 +26,14 @@ class TokenCounter:
         """Number of tokens of ``text``, begin and end included."""
         return len(self.tokenizer.encode(text).ids)
 
-    def cut(self, text: str) -> str:
-        """The end of ``text`` that the encoder would never see; empty where all fits."""
+    def count_and_cut(self, text: str) -> tuple[int, str]:
+        """Number of tokens, and the end of ``text`` that the encoder would never see; empty where all fits."""
         encoding = self.tokenizer.encode(text)
-        if len(encoding.ids) <= self.limit:
-            return ""
+        count = len(encoding.ids)
+        if count <= self.limit:
+            return count, ""
         # The last place within the limit belongs to the end token.
-        first_lost = encoding.offsets[self.limit - 1][0]
-        return text[first_lost:]
+        return count, text[encoding.offsets[self.limit - 1][0] :]
 
 
 @functools.lru_cache(maxsize=4)
