@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.region import BrushRegion, CentreRegion, Region, SidesRegion, View
 
-Setting = Literal["oracle", "centre_only", "unconditional", "control:swapped", "control:shuffled"]
+Setting = Literal["oracle", "centre_only", "unconditional", "control:swapped", "control:shuffled", "control:noise"]
 
 PROMPTS_OF: dict[str, str] = {
     "oracle": "oracle",
@@ -14,6 +14,7 @@ PROMPTS_OF: dict[str, str] = {
     "unconditional": "",
     "control:swapped": "oracle",
     "control:shuffled": "oracle",
+    "control:noise": "",
 }
 """Setting -> the prompt set whose texts it uses; empty where it uses none."""
 
@@ -55,6 +56,8 @@ class EvaluateConfig(BaseModel):
         feather: pixels of blending on the known side when the known part is pasted back; 0 is the field's convention.
         seed: every image is sampled from a generator of its own, seeded by this and the image's key.
         network: a feature network that ``vip.evaluation.networks`` knows.
+        probe: ``nano``, or the folder of a probe, on pictures of the drawn world: which words of the texts can be seen.
+        diversity: further seeds for the first setting, to see how much its pictures differ.
         resamples, confidence: of the bootstrap intervals.
         floor: also compare as many other real images with the real ones of the exam.
         batch_size: images sampled at a time; it decides speed and memory, not what is measured.
@@ -73,6 +76,8 @@ class EvaluateConfig(BaseModel):
     feather: int = Field(default=0, ge=0, le=64)
     seed: int = Field(default=0, ge=0, lt=2**31)
     network: str = "efficientnet-lite0"
+    probe: str | None = None
+    diversity: int = Field(default=0, ge=0, le=16)
     resamples: int = Field(default=1000, ge=100, le=100_000)
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     floor: bool = True

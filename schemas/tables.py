@@ -130,6 +130,15 @@ GENERATED = pa.schema(
     ]
 )
 
+IMAGE_METRICS = pa.schema(
+    [
+        pa.field("image_sha256", pa.string(), nullable=False),
+        pa.field("setting", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),  # null where the metric says nothing of this image
+    ]
+)
+
 METRICS = pa.schema(
     [
         pa.field("metric_id", pa.string(), nullable=False),
@@ -152,5 +161,22 @@ SUPPRESSED = pa.schema(
     [
         pa.field("image_sha256", pa.string(), nullable=False),  # of the original bytes
         pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+COMPARISON = pa.schema(
+    [
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("setting", pa.string(), nullable=False),
+        pa.field("first", pa.float64(), nullable=False),
+        pa.field("second", pa.float64(), nullable=False),
+        pa.field("gain", pa.float64(), nullable=False),  # second against first, above 0 = better
+        pa.field("low", pa.float64()),  # interval of the gain, by pairs of images
+        pa.field("high", pa.float64()),
+        pa.field("margin", pa.float64()),
+        pa.field("verdict", pa.string(), nullable=False),  # better | not worse | worse | cannot tell
+        pa.field("n", pa.int64(), nullable=False),
+        pa.field("first_metric_id", pa.string(), nullable=False),
+        pa.field("second_metric_id", pa.string(), nullable=False),
     ]
 )

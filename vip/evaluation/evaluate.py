@@ -6,16 +6,19 @@ from typing import Any
 
 from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import Manifest, Recipe
-from schemas.tables import METRICS
+from schemas.tables import IMAGE_METRICS, METRICS
 from storage.store import ArtifactStore
 from storage.tables import write_table
-from vip.evaluation.exam import Item, read_exam, texts_of
+from vip.evaluation.exam import Exam, Item, read_exam, texts_of
 from vip.evaluation.features import generated_features, real_features
-from vip.evaluation.networks import load_network
+from vip.evaluation.images import image_rows
+from vip.evaluation.networks import FeatureNetwork, load_network
+from vip.evaluation.obedience import load_probe
 from vip.evaluation.rows import REAL, MetricRows
 from vip.evaluation.sample import Progress, Sampler, make_samples
 
 METRICS_TABLE = "metrics.parquet"
+IMAGES_TABLE = "images.parquet"
 CHUNK = 256
 """Images an artifact: what a killed exam loses at most, and what a changed image costs."""
 
@@ -43,13 +46,15 @@ def evaluate(
         progress: called with (what, done, total).
 
     Returns:
-        An ``evaluation`` artifact with ``metrics.parquet`` (schema ``METRICS``).
+        An ``evaluation`` artifact with ``metrics.parquet`` (schema ``METRICS``) and ``images.parquet`` (schema
+        ``IMAGE_METRICS``), which comparisons in pairs read.
 
     Raises:
         VipError: where captions are missing or fewer than two images are left.
     """
     exam = read_exam(store, config, dataset, prompt_sets)
     network = load_network(config.network)
+    probe = load_probe(config.probe) if config.probe else None
     sampler = Sampler(store, checkpoint)
     samples: dict[str, list[Manifest]] = {}
     features: dict[str, list[Manifest]] = {}
@@ -63,6 +68,8 @@ def evaluate(
     if config.floor and len(exam.spare) > 1:
         features[REAL] = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.spare)]
 
+    seeds = _further_seeds(store, config, exam, network, sampler, progress)
+
     view, region = config.geometry
     recipe = Recipe(
         kind="evaluation",
@@ -72,28 +79,60 @@ def evaluate(
             "dataset": dataset.ref,
             **{f"prompts/{name}": prompt_sets[name].ref for name in config.needs},
             **_numbered("samples", samples),
-            **_numbered("features", {"real": real, **features}),
+            **_numbered("features", {"real": real, **features, **seeds}),
         },
         params={
-            **config.model_dump(mode="json", exclude={"batch_size", "preset", "view", "region", "network"}),
+            **config.model_dump(mode="json", exclude={"batch_size", "preset", "view", "region", "network", "probe"}),
             "view": view.model_dump(mode="json"),
             "region": region.model_dump(mode="json"),
             "network": {"name": network.name, "digest": network.digest},
+            "probe": probe.digest if probe else None,
         },
     )
 
     def build(folder: Path) -> dict[str, Any]:
         metrics = MetricRows(recipe.key, config, checkpoint, prompt_sets, network)
+        of_images: list[dict[str, Any]] = []
         for number, (setting, made) in enumerate(features.items()):
             progress("measuring", number, len(features))
             metrics.distances(store, setting, real, made, paired=setting != REAL)
             if setting != REAL:
-                metrics.known_part(store, setting, samples[setting])
+                truth = exam.texts.get("oracle", {})
+                of_images += image_rows(store, setting, exam.items, samples[setting], probe, truth)
+                metrics.means(setting, of_images)
+        if seeds:
+            metrics.diversity(store, config.settings[0], [features[config.settings[0]], *seeds.values()])
         progress("measuring", len(features), len(features))
-        count = write_table(folder / METRICS_TABLE, metrics.rows, METRICS)
-        return {"rows": {METRICS_TABLE: count}, "images": len(exam.items), "without_caption": exam.without_caption}
+        rows = {
+            METRICS_TABLE: write_table(folder / METRICS_TABLE, metrics.rows, METRICS),
+            IMAGES_TABLE: write_table(folder / IMAGES_TABLE, of_images, IMAGE_METRICS),
+        }
+        return {"rows": rows, "images": len(exam.items), "without_caption": exam.without_caption}
 
     return store.build(recipe, build)[0]
+
+
+def _further_seeds(
+    store: ArtifactStore,
+    config: EvaluateConfig,
+    exam: Exam,
+    network: FeatureNetwork,
+    sampler: Sampler,
+    progress: Progress,
+) -> dict[str, list[Manifest]]:
+    """Features of the first setting's pictures under further seeds."""
+    setting = config.settings[0]
+    texts = texts_of(exam, config, setting)
+    found = {}
+    for number in range(1, config.diversity + 1):
+        other = config.model_copy(update={"seed": config.seed + number})
+        found[f"{setting}:seed+{number}"] = [
+            generated_features(
+                store, network, make_samples(store, other, sampler, setting, chunk, texts, progress), progress
+            )
+            for chunk in _chunks(exam.items)
+        ]
+    return found
 
 
 def _chunks(items: Sequence[Item]) -> list[Sequence[Item]]:

@@ -1,6 +1,7 @@
 """How well the known part survives."""
 
 import numpy as np
+from skimage.metrics import structural_similarity
 
 CAP = 100.0
 """dB; stands for "identical", whose PSNR is infinite and would swallow every mean. One grey level in one of ten
@@ -21,3 +22,21 @@ def psnr_known(original: np.ndarray, result: np.ndarray, mask: np.ndarray) -> fl
     gap = original[known].astype(np.float64) - result[known].astype(np.float64)
     error = float(np.mean(gap**2))
     return CAP if error == 0 else min(CAP, 10 * np.log10(255.0**2 / error))
+
+
+def ssim_known(original: np.ndarray, result: np.ndarray, mask: np.ndarray) -> float | None:
+    """Mean structural similarity (Wang et al., 2004; 7 x 7 windows) over windows that lie in the known part wholly.
+
+    Returns:
+        A value up to 1, or None where no window fits.
+    """
+    if min(mask.shape) < 7:
+        return None
+    # A window is the known part's own where no pixel of it is generated: grow the mask by the window's reach.
+    reach = np.pad(mask, 3, mode="edge")
+    near = np.lib.stride_tricks.sliding_window_view(reach, (7, 7)).max(axis=(2, 3))
+    near[:3], near[-3:], near[:, :3], near[:, -3:] = 1, 1, 1, 1
+    if near.all():
+        return None
+    _, values = structural_similarity(original, result, channel_axis=2, data_range=255, full=True)
+    return float(values[near == 0].mean())

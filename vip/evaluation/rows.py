@@ -1,6 +1,7 @@
 """The rows of a metrics table, each under an id that its exam and its name decide."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -8,17 +9,14 @@ import numpy as np
 from schemas.canonical import fingerprint
 from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
 from schemas.manifest import Manifest
-from schemas.tables import GENERATED
 from storage.store import ArtifactStore
-from storage.tables import read_table
 from vip.evaluation.features import blocks
 from vip.evaluation.frechet import Moments, frechet_distance
+from vip.evaluation.images import UNITS, values_of
 from vip.evaluation.inception_score import inception_score
 from vip.evaluation.interval import Estimate, mean_of
 from vip.evaluation.kid import kernel_distance
-from vip.evaluation.known_part import CAP
 from vip.evaluation.networks import FeatureNetwork, label_of
-from vip.evaluation.sample import TABLE
 
 REAL = "control:real"
 """The setting of rows that compare real images with other real images."""
@@ -94,20 +92,28 @@ class MetricRows:
         score = Estimate(inception_score(_first(blocks(store, other, "logits"), n)), None, None, n)
         self.add("inception_score", setting, score, "effective classes", on_features=True)
 
-    def known_part(self, store: ArtifactStore, setting: str, samples: Sequence[Manifest]) -> None:
-        """PSNR of the known part before and after pasting, and the share of images that keep it bit for bit."""
-        tables = [read_table(store.read(made, TABLE), GENERATED) for made in samples]
+    def means(self, setting: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The mean of every metric that is measured on each image of its own, with an interval over images."""
         config = self.config
-        for column in ("psnr_known_unpasted", "psnr_known_pasted"):
-            values = np.concatenate([table.column(column).to_numpy() for table in tables])
-            self.add(
-                column,
-                setting,
-                mean_of(values, config.resamples, config.confidence, config.seed),
-                "dB, 100 = identical",
-            )
-        exact = mean_of(values >= CAP, config.resamples, config.confidence, config.seed)
-        self.add("known_part_exact", setting, exact, "share of images")
+        for metric, unit in UNITS.items():
+            values = values_of(rows, setting, metric)
+            if len(values):
+                mean = mean_of(values, config.resamples, config.confidence, config.seed)
+                self.add(metric, setting, mean, unit)
+
+    def diversity(self, store: ArtifactStore, setting: str, seeds: Sequence[Sequence[Manifest]]) -> None:
+        """How far apart the pictures of one image lie under different seeds, in features.
+
+        Args:
+            store: where the features lie.
+            setting: what they were made under.
+            seeds: for each seed the features artifacts, rows in the same order.
+        """
+        features = [np.concatenate(list(blocks(store, many))).astype(np.float64) for many in seeds]
+        gaps = [np.linalg.norm(one - other, axis=1) for one, other in combinations(features, 2)]
+        config = self.config
+        mean = mean_of(np.mean(gaps, axis=0), config.resamples, config.confidence, config.seed)
+        self.add("diversity", setting, mean, "feature distance between seeds", on_features=True)
 
 
 def _count(manifests: Sequence[Manifest]) -> int:

@@ -13,6 +13,7 @@ from schemas.canonical import fingerprint, sha256_hex
 from schemas.errors import VipError
 from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
 from schemas.manifest import Manifest, Recipe
+from schemas.region import View
 from schemas.tables import GENERATED
 from storage.shards import read_one
 from storage.store import ArtifactStore
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 TAR = "generated.tar"
 TABLE = "samples.parquet"
+
+NOISE = "control:noise"
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total)"""
@@ -86,7 +89,8 @@ def make_samples(
         kind="samples",
         stage="make_samples",
         inputs={
-            "checkpoint": sampler.checkpoint.ref,
+            # Noise is no model's: every checkpoint shares it.
+            **({} if setting == NOISE else {"checkpoint": sampler.checkpoint.ref}),
             **{f"shard/{store.require(ref).params['prefix']}": ref for ref in shards.values()},
             **{f"captions/{number}": ref for number, (_, ref) in enumerate(sorted(captions.items()))},
         },
@@ -94,7 +98,7 @@ def make_samples(
             "setting": setting,
             "prompts": PROMPTS_OF[setting],
             "members": fingerprint(members),
-            "sampler": config.sampler(),
+            "sampler": {"seed": config.seed, "feather": config.feather} if setting == NOISE else config.sampler(),
             "view": items[0].view.model_dump(mode="json"),
             "format": 1,
         },
@@ -137,27 +141,16 @@ def _batch(
     items: Sequence[Item],
     texts: dict[str, Text | None],
 ) -> list[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
-    import torch
-
     from vip.diffusion.paste import paste_back
 
     real = originals(store, items)
     masks = np.stack([render_mask(item.region, item.view) for item in items])
     told = [texts[item.image_sha256] for item in items]
     seeds = [seed_of(config.seed, item.image_sha256) for item in items]
-    made, _ = sampler.pipeline(
-        image=list(real),
-        mask_image=list(masks),
-        center_prompt=[text.center if text else "" for text in told],
-        surrounding_prompt=[text.surrounding if text else "" for text in told],
-        num_inference_steps=config.steps,
-        guidance_scale=config.guidance,
-        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        paste=False,
-        output_type="np",
-        return_dict=False,
-    )
-    unpasted = np.rint(made * 255).astype(np.uint8)
+    if setting == NOISE:
+        unpasted = np.stack([_noise(seed, item.view) for seed, item in zip(seeds, items, strict=True)])
+    else:
+        unpasted = _generate(sampler.pipeline, config, real, masks, told, seeds)
     pasted = paste_back(unpasted, real, masks, config.feather)
     rows = []
     for place, (item, text) in enumerate(zip(items, told, strict=True)):
@@ -177,6 +170,37 @@ def _batch(
         }
         rows.append((row, pasted[place], unpasted[place]))
     return rows
+
+
+def _generate(
+    pipeline: "VIPOutpaintPipeline",
+    config: EvaluateConfig,
+    real: np.ndarray,
+    masks: np.ndarray,
+    told: Sequence[Text | None],
+    seeds: Sequence[int],
+) -> np.ndarray:
+    import torch
+
+    made, _ = pipeline(
+        image=list(real),
+        mask_image=list(masks),
+        center_prompt=[text.center if text else "" for text in told],
+        surrounding_prompt=[text.surrounding if text else "" for text in told],
+        num_inference_steps=config.steps,
+        guidance_scale=config.guidance,
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        paste=False,
+        output_type="np",
+        return_dict=False,
+    )
+    return np.rint(made * 255).astype(np.uint8)
+
+
+def _noise(seed: int, view: View) -> np.ndarray:
+    """Uniform noise, the far end of every distance."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    return rng.integers(0, 256, (view.height, view.width, 3), np.uint8)
 
 
 def _add(tar: tarfile.TarFile, name: str, pixels: np.ndarray) -> None:

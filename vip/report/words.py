@@ -9,6 +9,7 @@ SETTINGS: Mapping[str, tuple[str, str]] = {
     "unconditional": ("Unconditional", "no text: Center:; Surrounding:"),
     "control:swapped": ("Swapped", "control: centre and surrounding text exchanged"),
     "control:shuffled": ("Shuffled", "control: the caption of another image"),
+    "control:noise": ("Noise", "control: the rest is uniform noise"),
     "control:real": ("Real images", "floor: other real images against these"),
 }
 
@@ -19,6 +20,11 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
     "inception_score": ("Inception Score", "higher", 3),
     "psnr_known_unpasted": ("PSNR of the known part, as generated", "higher", 2),
     "psnr_known_pasted": ("PSNR of the known part, pasted", "higher", 2),
+    "ssim_known_unpasted": ("SSIM of the known part, as generated", "higher", 3),
+    "seam_error": ("Seam error", "lower", 2),
+    "obedience": ("Obedience to the surrounding text", "higher", 3),
+    "contamination": ("Contamination by the centre text", "lower", 3),
+    "diversity": ("Diversity across seeds", "", 3),
     "known_part_exact": ("Known part bit-exact", "higher", 3),
 }
 
