@@ -98,3 +98,36 @@ class TrainResult(_Record):
     seconds: float
     a: dict[str, float]
     trainable_parameters: int
+
+
+class TrainPlan(_Record):
+    """What a run will take, known before it starts.
+
+    Attributes:
+        base, branches: as configured.
+        unet_parameters, branch_parameters, frozen_parameters: of the UNet, of C-T-S, of VAE and text encoder.
+        trainable_parameters: numbers that are trained.
+        memory_bytes: weights, gradients, optimiser and averages in float32; activations come on top.
+        forward_flops: one sample through the UNet with its branches.
+        latents, levels: height and width of the latents, and of the feature maps at every resolution.
+        steps, samples: optimiser steps, and samples of one process.
+        images, pairs, missing_captions, regions, epochs: of the data; None or empty where none were given.
+    """
+
+    base: str
+    branches: str
+    unet_parameters: int
+    branch_parameters: int
+    frozen_parameters: int
+    trainable_parameters: int
+    memory_bytes: int
+    forward_flops: int
+    latents: tuple[int, int]
+    levels: tuple[tuple[int, int], ...]
+    steps: int
+    samples: int
+    images: int | None = None
+    pairs: int | None = None
+    missing_captions: int | None = None
+    regions: dict[str, int] = {}
+    epochs: float | None = None

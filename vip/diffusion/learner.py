@@ -39,7 +39,7 @@ class Learner:
         self._prediction = self._schedule.config["prediction_type"]
         model = pipe.controlled.to(accelerator.device)
         model.train()
-        _choose_trainable(model, config.trainable)
+        choose_trainable(model, config.trainable)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         self._plain = model
@@ -207,7 +207,7 @@ class Learner:
 _RATE_KEYS = {"last_epoch", "_step_count", "_last_lr", "base_lrs", "_is_initial"}
 
 
-def _choose_trainable(model: nn.Module, what: str) -> None:
+def choose_trainable(model: nn.Module, what: str) -> None:
     """Freeze all but what ``TrainConfig.trainable`` names."""
     for name, value in model.named_parameters():
         part, _, rest = name.partition(".")

@@ -34,7 +34,7 @@ def train(
     out_dir: Path,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Train and write a diffusers pipeline (weights only) and ``losses.parquet`` to ``out_dir``.
+    """Train and write ``pipeline/``, a diffusers pipeline with weights only, and ``losses.parquet`` to ``out_dir``.
 
     Runs in this process; several processes started by torchrun share the work. Where ``scratch`` holds a training state
     of the same config and data, the run goes on from it.
@@ -152,7 +152,7 @@ def _finish(
     rows = learner.losses
     if learner.accelerator.is_main_process:
         with quiet():
-            pipe.save_pretrained(str(out_dir), safe_serialization=True)
+            pipe.save_pretrained(str(Path(out_dir) / "pipeline"), safe_serialization=True)
         write_table(Path(out_dir) / "losses.parquet", rows, LOSSES)
     learner.accelerator.wait_for_everyone()
     tail = [row["loss"] for row in rows[-max(1, len(rows) // 10) :]]

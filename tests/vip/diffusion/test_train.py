@@ -50,7 +50,7 @@ def weights(folder):
     return {
         f"{part}.{name}": value
         for part in ("unet", "control")
-        for name, value in load_file(folder / part / "diffusion_pytorch_model.safetensors").items()
+        for name, value in load_file(folder / "pipeline" / part / "diffusion_pytorch_model.safetensors").items()
     }
 
 
@@ -68,7 +68,7 @@ def test_trains_moves_a_and_the_branches_and_saves_a_pipeline(tmp_path, base, sh
     assert all(abs(a) > 1e-4 for a in result.a.values())
     rows = pq.read_table(tmp_path / "out" / "losses.parquet")
     assert rows.schema.equals(LOSSES) and rows.column("step").to_pylist() == [1, 2, 3, 4, 5, 6]
-    pipe = VIPOutpaintPipeline.from_pretrained(tmp_path / "out")
+    pipe = VIPOutpaintPipeline.from_pretrained(tmp_path / "out" / "pipeline")
     fresh = VIPOutpaintPipeline.from_base(str(base), branches=branches)
     assert {path: a.item() for path, a in pipe.control.fusion()} == pytest.approx(result.a)
     moved = [
@@ -165,10 +165,12 @@ def test_averaged_weights_are_what_is_saved(tmp_path, base, shards):
 
 def test_goes_on_from_a_checkpoint_of_ours(tmp_path, base, shards):
     train(config(steps=3), base, shards, tmp_path / "s", tmp_path / "first")
-    train(config(steps=3, seed=1), tmp_path / "first", shards, tmp_path / "s2", tmp_path / "second")
+    train(config(steps=3, seed=1), tmp_path / "first" / "pipeline", shards, tmp_path / "s2", tmp_path / "second")
     assert not equal(tmp_path / "first", tmp_path / "second")
     with pytest.raises(VipError, match="has branches cross_attention"):
-        train(config(branches="key_value"), tmp_path / "first", shards, tmp_path / "s3", tmp_path / "third")
+        train(
+            config(branches="key_value"), tmp_path / "first" / "pipeline", shards, tmp_path / "s3", tmp_path / "third"
+        )
 
 
 def test_a_general_mixture_trains(tmp_path, base):

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from schemas.errors import VipError
+from schemas.train_config import TrainConfig
+from schemas.train_run import TrainRun
+from tests.vip.diffusion.data import VIEW, write_base, write_shards
+from vip.diffusion.plan import plan
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+
+
+def test_there_are_configs_for_real_use():
+    runs = [TrainRun.model_validate(yaml.safe_load(path.read_text())) for path in CONFIGS]
+    assert {"scenery", "building-facades", "wikiart"} <= {data.name for run in runs for data in run.data}
+    assert {run.train.regime for run in runs} == {"sft", "glt"} and {run.train.view.width for run in runs} >= {256, 512}
+
+
+def test_the_plan_of_a_real_config_needs_no_weights():
+    path = next(path for path in CONFIGS if "scenery-256" in path.name)
+    told = plan(TrainRun.model_validate(yaml.safe_load(path.read_text())).train)
+    assert told.unet_parameters == pytest.approx(859.5e6, rel=1e-3)
+    assert told.branch_parameters == pytest.approx(88e6, rel=0.01)
+    assert told.levels == ((32, 32), (16, 16), (8, 8), (4, 4))
+    assert told.trainable_parameters == told.unet_parameters + told.branch_parameters
+    assert 10e9 < told.memory_bytes < 25e9
+
+
+def test_the_plan_counts_the_data(tmp_path):
+    shards = write_shards(tmp_path / "data", images=12, skip=(1,))
+    told = plan(TrainConfig(view=VIEW, steps=20, batch=11), str(write_base(tmp_path / "base")), shards)
+    assert (told.images, told.missing_captions, told.pairs, told.epochs) == (11, 1, 11, 20.0)
+    assert told.regions == {"centre-0.5": 11} and told.frozen_parameters > 10_000
+
+
+def test_a_view_that_the_vae_cannot_take_is_refused():
+    config = TrainConfig(base="runwayml/stable-diffusion-inpainting", view={"width": 260, "height": 256})
+    with pytest.raises(VipError, match=r"260x256 is not divisible by 8.*use 256x256"):
+        plan(config)
+
+
+def test_an_unknown_base_says_which_are_known():
+    with pytest.raises(VipError, match="stable-diffusion-inpainting"):
+        plan(TrainConfig(base="somebody/something"))
