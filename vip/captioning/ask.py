@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import itertools
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,6 +15,7 @@ from typing import Any
 
 from schemas.errors import VipError
 from schemas.manifest import Manifest
+from schemas.spec import CaptionSpec
 from storage.answers import Answers
 from storage.journal import Journal, journalling, recover
 from storage.store import ArtifactStore
@@ -136,7 +139,9 @@ class _Asking:
     async def run(self, client: Client, work: list[ShardWork], journal: Journal) -> None:
         """One pass over the shards."""
         self._client, self._journal = client, journal
-        with ThreadPoolExecutor(1, "read-ahead") as reader:
+        # Pillow lets go of the interpreter while it decodes, resizes and encodes, so that threads render side by side.
+        workers = max(1, min(8, (os.cpu_count() or 1) - 1))
+        with ThreadPoolExecutor(1, "read-ahead") as reader, ThreadPoolExecutor(workers, "render") as self._renderers:
             await client.run(self._jobs(work, reader), self._take)
 
     async def _jobs(self, work: list[ShardWork], reader: ThreadPoolExecutor) -> AsyncIterator[Job]:
@@ -148,37 +153,43 @@ class _Asking:
                 yield job
 
     def _batches(self, work: list[ShardWork]) -> Iterator[list[Job]]:
-        batch: list[Job] = []
-        for shard in work:
-            for job in self._shard_jobs(shard):
-                batch.append(job)
-                if len(batch) >= _BATCH:
-                    yield batch
-                    batch = []
-        if batch:
-            yield batch
+        questions = (question for shard in work for question in self._questions(shard))
+        while batch := list(itertools.islice(questions, _BATCH)):
+            yield self._prepare(batch)
 
-    def _shard_jobs(self, work: ShardWork) -> Iterator[Job]:
+    def _questions(self, work: ShardWork) -> Iterator[tuple[Request, bytes]]:
+        """What is to be asked about the images of a shard, with their original bytes."""
         plan = self.plan
         limit = work.rows if plan.limit is not None else None
         asked: set[str] = set()
-        shard = self.store.require(work.shard)
         images: ShardImages | None = None
         for row, needs in open_rows(self.store, work.prefix, work.shard, self.judge, plan.bank, limit):
             for request in needs:
                 if request.request_id in asked:
                     continue
                 asked.add(request.request_id)
-                images = images or ShardImages(self.store, shard)
-                data = images.read(row.sample.image_sha256)
                 self.touched.add(work.prefix)
-                try:
-                    yield Job(request, request.body(data, plan.spec))
-                except (OSError, ValueError) as error:
-                    self._journal.append(_undecodable(request, plan.spec.model.id, error))
-                    self._rejected["undecodable_image"] += 1
+                images = images or ShardImages(self.store, self.store.require(work.shard))
+                yield request, images.read(row.sample.image_sha256)
         if images:
             images.close()
+
+    def _prepare(self, batch: list[tuple[Request, bytes]]) -> list[Job]:
+        """Bodies for a batch; a row whose image cannot be rendered gets that as its answer."""
+        spec = self.plan.spec
+        renders = [not request.sends_original(spec) for request, _ in batch]
+        if any(renders):
+            bodies = list(self._renderers.map(_body, itertools.repeat(spec), batch))
+        else:
+            bodies = [_body(spec, question) for question in batch]
+        jobs = []
+        for (request, _), body in zip(batch, bodies, strict=True):
+            if isinstance(body, bytes):
+                jobs.append(Job(request, body))
+            else:
+                self._journal.append(_undecodable(request, spec.model.id, body))
+                self._rejected["undecodable_image"] += 1
+        return jobs
 
     def _take(self, reply: Reply) -> None:
         answer = _answer(reply, self.plan.spec.model.id, self.plan.spec.model.server)
@@ -204,6 +215,14 @@ class _Asking:
             f"{rate:.0f}/s, {tokens:.0f} tokens/s, {self._client.stats.in_flight} in flight, "
             f"{sum(self._rejected.values())} rejected, {_duration(left)} left"
         )
+
+
+def _body(spec: CaptionSpec, question: tuple[Request, bytes]) -> bytes | Exception:
+    request, data = question
+    try:
+        return request.body(data, spec)
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
+        return error
 
 
 class ShardImages:

@@ -34,6 +34,10 @@ class Request:
     shorter: bool
     template: Template
 
+    def sends_original(self, spec: CaptionSpec) -> bool:
+        """Whether the original bytes go out, so that nothing is decoded."""
+        return sends_original(self.row.sample, self.row.view, self.part, spec.preprocessing)
+
     def body(self, data: bytes, spec: CaptionSpec) -> bytes:
         """The bytes to send for an image with the original bytes ``data``.
 
@@ -41,7 +45,7 @@ class Request:
             OSError: where the image must be rendered and cannot be decoded.
         """
         row = self.row
-        if sends_original(row.sample, row.view, self.part, spec.preprocessing):
+        if self.sends_original(spec):
             url = original_url(data, row.sample)
         else:
             url = rendered_url(data, row.view, row.region, self.part, spec.preprocessing)
