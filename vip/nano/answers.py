@@ -16,9 +16,10 @@ from vip.nano.instructions import (
 from vip.nano.regions import draw_box_region, mask_of
 from vip.nano.scene import Scene, make_scene
 from vip.nano.truth import Truth, truth
-from vip.nano.vocabulary import COLOURS, SIDES, TERRAINS, THINGS, TIMES, WEATHERS
+from vip.nano.vocabulary import COLOURS, KINDS, SIDES, TERRAINS, THINGS, TIMES, WEATHERS
 from vip.nano.world import draw
 
+_COLOUR_WORDS = tuple(COLOURS)
 STRATEGIES = ("joint", "split_centre", "split_surrounding", "imagine")
 SHARES = (0.42, 0.12, 0.26, 0.20)
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -41,6 +42,8 @@ class Example:
         pixels: uint8 [64, 64, 3], blanked as the strategy demands.
         prompt, answer: text.
         labels: one label per attribute of ``ATTRIBUTES``.
+        spots: for every object that can be seen: the 8 px patch its middle lies in (0 to 63), its kind (index
+            in ``KINDS``) and its colour (0 = none, else index in ``COLOURS`` + 1).
     """
 
     strategy: str
@@ -48,6 +51,7 @@ class Example:
     prompt: str
     answer: str
     labels: list[int]
+    spots: list[tuple[int, int, int]]
 
 
 def labels_of(scene: Scene, seen: np.ndarray | None = None) -> list[int]:
@@ -65,6 +69,17 @@ def labels_of(scene: Scene, seen: np.ndarray | None = None) -> list[int]:
     return [options.index(words[name]) + 1 if words.get(name) else 0 for name, options in ATTRIBUTES.items()]
 
 
+def spots_of(scene: Scene, seen: np.ndarray | None = None) -> list[tuple[int, int, int]]:
+    """Where the objects of ``scene`` stand that ``seen`` (bool [64, 64]) does not hide; see ``Example.spots``."""
+    spots = []
+    for thing in (scene.subject, *scene.things):
+        column, row = min(63, int(thing.x)), min(63, int(thing.y))
+        if seen is None or seen[row, column]:
+            colour = _COLOUR_WORDS.index(thing.colour) + 1 if thing.colour else 0
+            spots.append((row // 8 * 8 + column // 8, KINDS.index(thing.kind), colour))
+    return spots
+
+
 def make_example(seed: int, *, salt: int = 0) -> Example:
     """The example named by ``seed``: its scene, a region and a strategy, all drawn from the seed."""
     rng = np.random.Generator(np.random.PCG64([seed, salt, 7]))
@@ -74,19 +89,23 @@ def make_example(seed: int, *, salt: int = 0) -> Example:
     pixels, box, facts = draw(scene), kept_box(mask), truth(scene, mask)
     match strategy:
         case "joint":
-            return Example(strategy, pixels, JOINT.format(box=box), facts.text, labels_of(scene))
+            return Example(strategy, pixels, JOINT.format(box=box), facts.text, labels_of(scene), spots_of(scene))
         case "split_centre":
             seen = blank(pixels, mask, part=1)
             answer = ", ".join(facts.centre)
-            return Example(strategy, seen, SPLIT_CENTRE, answer, labels_of(scene, mask == 0))
+            return Example(
+                strategy, seen, SPLIT_CENTRE, answer, labels_of(scene, mask == 0), spots_of(scene, mask == 0)
+            )
         case "split_surrounding":
             seen = blank(pixels, mask, part=0)
             answer = ", ".join(facts.surrounding)
-            return Example(strategy, seen, SPLIT_SURROUNDING, answer, labels_of(scene, mask == 1))
+            return Example(
+                strategy, seen, SPLIT_SURROUNDING, answer, labels_of(scene, mask == 1), spots_of(scene, mask == 1)
+            )
         case _:
             seen = blank(pixels, mask, part=1)
             prompt, answer = _imagined(scene, mask, box, rng)
-            return Example(strategy, seen, prompt, answer, labels_of(scene, mask == 0))
+            return Example(strategy, seen, prompt, answer, labels_of(scene, mask == 0), spots_of(scene, mask == 0))
 
 
 def _imagined(scene: Scene, mask: np.ndarray, box: str, rng: np.random.Generator) -> tuple[str, str]:

@@ -19,13 +19,13 @@ from vip.nano.scene import TRAINING_SEEDS, make_scene
 from vip.nano.truth import Truth, truth
 from vip.nano.world import draw
 
-BATCH = 32
+BATCH = 16
 FIRST_SEED = 100 * TRAINING_SEEDS
-CHUNK = 2048
+CHUNK = 1024
 """Scenes whose latents are computed at once."""
 CHUNK_STEPS = 200
 """A new chunk joins the pool every so many steps."""
-MAX_CHUNKS = 16
+MAX_CHUNKS = 32
 KEPT_WEIGHT = 0.3
 """Weight of the known part in the loss; copying it is easy, and not what the model is for."""
 SNR_GAMMA = 5.0
@@ -112,8 +112,8 @@ class Pool:
             latents.append(encode(self.vae, pixels))
             masked.append(encode(self.vae, pixels * (stacked[i : i + 32] < 0.5)))
         tensors = {
-            "latents": torch.cat(latents),
-            "masked": torch.cat(masked),
+            "latents": torch.cat(latents).contiguous(),
+            "masked": torch.cat(masked).contiguous(),
             "masks": nn.functional.interpolate(stacked, size=(16, 16)),
         }
         partial = path.with_suffix(".partial")

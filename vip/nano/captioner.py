@@ -18,8 +18,9 @@ from vip.nano.answers import ATTRIBUTES, Example, make_example
 from vip.nano.autoencoder import to_tensor
 from vip.nano.loop import Recipe, Training, seed_step
 from vip.nano.scene import SIZE, TRAINING_SEEDS
+from vip.nano.vocabulary import COLOURS, KINDS
 
-BATCH = 40
+BATCH = 24
 QUERIES = 16
 WIDTH = 128
 FIRST_SEED = 10 * TRAINING_SEEDS
@@ -108,25 +109,30 @@ def build(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Blip2ForConditio
 
 
 class Student(nn.Module):
-    """The captioner and, while it learns, one linear head per attribute on one query each.
+    """The captioner and, while it learns, linear heads that are thrown away afterwards.
 
-    The heads give vision tower and Q-Former a direct reason to see an attribute; they are thrown away afterwards.
+    One head per attribute reads it from one query of the Q-Former; two heads read kind and colour of an object from the
+    vision tower's patch in its middle. Without them shapes are learned very late: the answer alone says too little
+    about where to look.
     """
 
     def __init__(self, captioner: Blip2ForConditionalGeneration) -> None:
         super().__init__()
         self.captioner = captioner
         self.heads = nn.ModuleList(nn.Linear(WIDTH, len(words) + 1) for words in ATTRIBUTES.values())
+        self.kinds = nn.Linear(WIDTH, len(KINDS))
+        self.colours = nn.Linear(WIDTH, len(COLOURS) + 1)
 
-    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the text positions, and what the queries hold.
+    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Logits of the text positions, what the queries hold, and what the patches hold.
 
         Args:
             pixels: float32 [N, 3, 64, 64] in -1..1.
             tokens: int64 [N, T], padded on the right.
 
         Returns:
-            float32 [N, T, vocabulary] (position t predicts token t, position 0 nothing useful), float32 [N, Q, 128].
+            float32 [N, T, vocabulary] (position t predicts token t, position 0 nothing useful), float32 [N, Q, 128],
+            float32 [N, 65, 128] (the first is no patch).
         """
         model = self.captioner
         seen = model.vision_model(pixel_values=pixels).last_hidden_state
@@ -137,7 +143,7 @@ class Student(nn.Module):
         embedded = torch.cat([prefix, words], dim=1)
         # Padding stands on the right, so the causal mask alone keeps it out of every answer.
         states = model.language_model.model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        return model.language_model.lm_head(states[:, QUERIES - 1 : -1]), read
+        return model.language_model.lm_head(states[:, QUERIES - 1 : -1]), read, seen
 
 
 def collate(
@@ -166,18 +172,28 @@ def train(folder: Path, recipe: Recipe, until: int | None = None) -> Training:
         start = FIRST_SEED + step * BATCH
         examples = [make_example(seed) for seed in range(start, start + BATCH)]
         pixels, tokens, targets, labels = collate(examples, tokenizer)
-        logits, read = student(pixels, tokens)
+        logits, read, patches = student(pixels, tokens)
         said = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
+        rows, spots, kinds, colours = zip(
+            *[(i, *spot) for i, e in enumerate(examples) for spot in e.spots], strict=True
+        )
+        middles = patches[list(rows), [1 + spot for spot in spots]]
+        kind_guesses, kinds_true = student.kinds(middles), torch.tensor(kinds)
+        spotted = functional.cross_entropy(kind_guesses, kinds_true) + 0.5 * functional.cross_entropy(
+            student.colours(middles), torch.tensor(colours)
+        )
         guesses = [head(read[:, i]) for i, head in enumerate(student.heads)]
         seen = torch.stack([functional.cross_entropy(g, labels[:, i]) for i, g in enumerate(guesses)]).mean()
         with torch.no_grad():
             right = torch.stack([(g.argmax(1) == labels[:, i]).float().mean() for i, g in enumerate(guesses)])
             asked = targets != -100
             words = (logits.argmax(-1) == targets)[asked].float().mean()
-        return said + 0.5 * seen, {
+            spotted_right = (kind_guesses.argmax(1) == kinds_true).float().mean()
+        return said + seen + 0.5 * spotted, {
             "answer": float(said.detach()),
             "tokens_right": float(words),
             "attributes": float(right.mean()),
+            "kinds": float(spotted_right),
         }
 
     training.run(loss, until=until)
