@@ -7,8 +7,8 @@ from vip.nano.loop import Recipe
 
 _COMMON = """
 Trained from nothing on drawn scenes (`vip/nano/world.py`, seeds from 10,000,000 on; every seed below is held out).
-Part of the embedded default: it lets the whole pipeline run on real components without a GPU or a download, and in a world
-whose truth is known captions and obedience to text can be scored exactly. It knows nothing but that world: on a
+Part of the embedded default: it lets the whole pipeline run on real components without a GPU or a download, and in a
+world whose truth is known captions and obedience to text can be scored exactly. It knows nothing but that world: on a
 photograph its answers mean nothing. Weights lie as float16 and are computed with as float32. Licence: Apache-2.0.
 Figures on held-out seeds, ceilings and chance: `docs/nano.md`; `vip nano score --seeds START:STOP` takes them again.
 """
@@ -16,24 +16,27 @@ Figures on held-out seeds, ceilings and chance: `docs/nano.md`; `vip nano score 
 CARDS = {
     "captioner": (
         "Nano captioner",
-        """BLIP-2 (vision tower 4 x 128 on 8 px patches of 64 px, Q-Former 2 x 128 with 16 queries, OPT 3 x 128, byte-level BPE).
-vLLM serves it as `Blip2ForConditionalGeneration`. It answers the instructions of `vip/nano/instructions.py` word for word
-and no others: describe both parts (joint), one part (split), or imagine the surrounding, with keywords if given.
+        """\
+BLIP-2 (vision tower 4 x 128 on 8 px patches of 64 px, Q-Former 2 x 128 with 16 queries, OPT 3 x 128, byte-level BPE).
+vLLM serves it as `Blip2ForConditionalGeneration`. It answers the instructions of `vip/nano/instructions.py` word for
+word and no others: describe both parts (joint), one part (split), or imagine the surrounding, with keywords if given.
 The kept box is told in sixteenths of the view; irregular masks were not trained.""",
     ),
     "base": (
         "Nano inpainting base",
-        """A plain Stable Diffusion inpainting model: AutoencoderKL (4x down, 4 channels), CLIP text encoder (2 x 128, 77 tokens),
-9-channel UNet on 16 x 16 latents, noise prediction on Stable Diffusion 1.x's schedule.
+        """\
+A plain Stable Diffusion inpainting model: AutoencoderKL (4x down, 4 channels), CLIP text encoder (2 x 128, 77
+tokens), 9-channel UNet on 16 x 16 latents, noise prediction on Stable Diffusion 1.x's schedule.
 `StableDiffusionInpaintPipeline.from_pretrained` loads it. Trained on total prompts
-(`Center: red house; Surrounding: meadow, noon, rain, blue flowers left`) with a mixture of masks; a tenth of the prompts were
-empty. It has no idea of two regions: that is what C-T-S adds.""",
+(`Center: red house; Surrounding: meadow, noon, rain, blue flowers left`) with a mixture of masks; a tenth of
+the prompts were empty. It has no idea of two regions: that is what C-T-S adds.""",
     ),
     "probe": (
         "Nano probe",
-        """A small convolutional network that reads the attributes of a scene from its pixels: the measuring instrument of
-obedience. It saw drawn scenes, blurred and noisy ones and reconstructions of the autoencoder, never a generated picture.
-`vip.nano.probe.load` loads it.""",
+        """\
+A small convolutional network that reads the attributes of a scene from its pixels: the measuring instrument
+of obedience. It saw drawn scenes, blurred and noisy ones and reconstructions of the autoencoder, never a generated
+picture. `vip.nano.probe.load` loads it.""",
     ),
 }
 

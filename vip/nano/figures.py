@@ -1,4 +1,4 @@
-"""The pictures of ``docs/nano.md``: loss curves and grids of samples. ``python -m vip.nano.figures --out docs/nano``."""
+"""The pictures of ``docs/nano.md``, curves and grids of samples: ``python -m vip.nano.figures --out docs/nano``."""
 
 import argparse
 import json

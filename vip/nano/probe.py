@@ -122,7 +122,7 @@ def _rebuilt(rebuild: Rebuild, path: Path, scenes: int) -> dict[str, torch.Tenso
         with torch.inference_mode():
             y = rebuild(to_tensor(np.stack([draw(scene) for scene in batch])))
         pictures.append(((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
-    tensors = {"pictures": torch.cat(pictures), "labels": torch.tensor(labels)}
+    tensors = {"pictures": torch.cat(pictures).contiguous(), "labels": torch.tensor(labels)}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
     return tensors
