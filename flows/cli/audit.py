@@ -90,7 +90,11 @@ def metric(metric_id: str, root: str, as_json: bool) -> None:
     from vip.lineage.metric import trace_metric
 
     with _index(root) as index:
-        _answer(trace_metric(index, metric_id), as_json)
+        record = trace_metric(index, metric_id)
+    if not as_json:
+        record["data"]["image_bytes"] = record["data"]["image_bytes"][:_SHOWN]
+        record["inputs"] = record["inputs"][:_SHOWN]
+    _answer(record, as_json)
 
 
 @command.command()

@@ -10,7 +10,8 @@ Record = dict[str, Any]
 """What a question answers with: JSON-ready, in the order in which a person wants to read it."""
 
 _COLUMNS = (
-    "id, kind, key, digest, state, problem, stage, stage_version, code, dirty, run, started, finished, rows, spec_id"
+    "id, kind, key, digest, state, problem, stage, stage_version, code, dirty, run, started, finished, "
+    "rows, test_rows, spec_id"
 )
 
 

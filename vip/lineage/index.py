@@ -6,17 +6,20 @@ here: what the index says is where to look, and the answers read the artifacts t
 """
 
 import contextlib
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from storage.backend import Backend
 from storage.derived import derived_file
 
 Progress = Callable[[str, int, int], None]
 
-_VERSION = 1
+_VERSION = 2
 
 _TABLES = f"""
 PRAGMA user_version = {_VERSION};
@@ -25,9 +28,11 @@ CREATE TABLE artifact (
     state TEXT NOT NULL,            -- live | removed (a tombstone stands) | broken | missing (only named by others)
     problem TEXT,                   -- why removed, or what is broken
     stage TEXT, stage_version INTEGER, code TEXT, dirty INTEGER, run TEXT, started TEXT, finished TEXT,
-    rows INTEGER, bytes INTEGER, spec_id TEXT,
+    rows INTEGER, bytes INTEGER, test_rows INTEGER, spec_id TEXT,
     params TEXT, outputs TEXT, packages TEXT, stats TEXT, manifest_sha256 TEXT,
     UNIQUE (kind, key));
+CREATE TABLE seen (     -- what the folders of publications looked like at the last refresh
+    token TEXT NOT NULL);
 CREATE TABLE edge (child INTEGER NOT NULL, role TEXT NOT NULL, parent INTEGER NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE caption (      -- ids are the first 16 bytes, the rows themselves are read from Parquet
     id BLOB NOT NULL, image BLOB NOT NULL, artifact INTEGER NOT NULL, row INTEGER NOT NULL,
@@ -53,6 +58,7 @@ _BULK = {
     "metric_artifact": "metric (artifact)",
 }
 
+_SETTLED_NS = 3_000_000_000
 _MANY = 200  # new artifacts at once from which dropping and rebuilding the B-trees is the faster way
 
 
@@ -111,6 +117,36 @@ class LineageIndex:
         Returns:
             The number of artifacts read.
         """
+        token = self._token()
+        if token is not None and self.db.execute("SELECT 1 FROM seen WHERE token = ?", (token,)).fetchone():
+            return 0
+        count = self._take_in()
+        if token is not None:
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.execute("DELETE FROM seen")
+            self.db.execute("INSERT INTO seen VALUES (?)", (token,))
+            self.db.execute("COMMIT")
+        return count
+
+    def _token(self) -> str | None:
+        """Changes whenever a publication, tombstone or record comes or goes; None where that cannot be told.
+
+        Every one of them is a file put into a folder, which changes the folder's time. A folder that changed within
+        the last seconds may change again within the grain of its clock, so its time is not trusted yet.
+        """
+        times: list[tuple[str, int]] = []
+        for name, depth in (("published", 1), ("tombstones", 1), ("collected", 2)):
+            place = self.backend.local_path(name)
+            if place is None:
+                return None
+            times += _folder_times(str(place), depth)
+        if any(time.time_ns() - when < _SETTLED_NS for _, when in times):
+            return None
+        if self.db.execute("SELECT 1 FROM artifact WHERE state = 'broken'").fetchone():
+            return None  # it may have been mended
+        return sha256_hex(repr(sorted(times)).encode())
+
+    def _take_in(self) -> int:
         from storage.removal import collected
 
         published, stones = self._listed("published"), self._listed("tombstones")
@@ -188,6 +224,20 @@ class LineageIndex:
             if len(parts) == 3:
                 found.add((parts[1], parts[2]))
         return found
+
+
+def _folder_times(place: str, depth: int) -> list[tuple[str, int]]:
+    """Path and time of a folder and of the folders in it, ``depth`` levels down."""
+    try:
+        times = [(place, os.stat(place).st_mtime_ns)]  # noqa: PTH116 - a Path for each would cost more than the call
+        if depth:
+            with os.scandir(place) as inner:
+                for entry in inner:
+                    if entry.is_dir():
+                        times += _folder_times(entry.path, depth - 1)
+        return times
+    except FileNotFoundError:
+        return []
 
 
 def open_index(root: str, progress: Progress | None = None) -> LineageIndex:

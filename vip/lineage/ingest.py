@@ -183,6 +183,7 @@ class Ingest:
         if "samples.parquet" not in manifest.outputs:
             return
         images, splits = self._table(manifest, "samples.parquet", ["image_sha256", "split"])
+        self.db.execute("UPDATE artifact SET test_rows = ? WHERE id = ?", (splits.count("test"), node))
         self.db.executemany(
             "INSERT INTO sample VALUES (?, ?, ?, ?)",
             [(packed(image), node, row, split) for row, (image, split) in enumerate(zip(images, splits, strict=True))],

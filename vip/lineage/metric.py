@@ -120,20 +120,21 @@ def _caption_set(index: LineageIndex, row: sqlite3.Row | None, digest: str) -> R
 
 def _data(index: LineageIndex, number: int) -> Record:
     """The shards behind an evaluation and how to get from one of their images to its bytes."""
-    direct = [one for one in graph.inputs(index, number) if one["kind"] == "shard"]
-    examined = [one for one in graph.inputs(index, number) if one["kind"] != "checkpoint"]
-    shards = direct or [
-        one for one in graph.ancestors(index, [one["id"] for one in examined]) if one["kind"] == "shard"
-    ]
-    datasets = _datasets(index, [one["id"] for one in shards])
-    images = [_test_images(index, one["id"]) for one in shards]
+    inputs = graph.inputs(index, number)
+    datasets = [one for one in inputs if one["kind"] == "dataset"]
+    samples = [one for one in inputs if one["kind"] == "samples"]
+    shards = [one for one in inputs if one["kind"] == "shard"]
+    for sources in (samples, datasets):
+        if not shards:
+            found = {shard["id"]: shard for one in sources for shard in graph.inputs(index, one["id"])}
+            shards = [one for one in found.values() if one["kind"] == "shard"]
     return {
-        "dataset": datasets,
+        "dataset": [one["key"] for one in datasets] or _datasets(index, [one["id"] for one in shards]),
         "shards": len(shards),
-        "test_images": sum(images),
+        "test_images": sum(one["test_rows"] or 0 for one in shards),
         "image_bytes": [
-            {"file": f"{graph.folder(one)}/samples.tar", "test_images": count, "state": one["state"]}
-            for one, count in zip(shards, images, strict=True)
+            {"file": f"{graph.folder(one)}/samples.tar", "test_images": one["test_rows"], "state": one["state"]}
+            for one in shards
         ],
         "reach": "samples.parquet beside each tar gives member and offset; `vip audit image SHA256` re-hashes one",
     }
@@ -150,7 +151,3 @@ def _datasets(index: LineageIndex, shards: list[int]) -> list[str]:
         (json.dumps(shards), len(shards)),
     ).fetchall()
     return [row["key"] for row in rows]
-
-
-def _test_images(index: LineageIndex, shard: int) -> int:
-    return index.db.execute("SELECT count(*) FROM sample WHERE artifact = ? AND split = 'test'", (shard,)).fetchone()[0]

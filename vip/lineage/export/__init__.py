@@ -1,0 +1,1 @@
+"""Exports: the lineage and the data in the formats of other tools."""
