@@ -88,10 +88,7 @@ class Client:
         settings = self.settings
         self._endpoints = [Endpoint(url, settings) for url in dict.fromkeys(self._urls)]
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
-        # Bounds what is read ahead, so that memory does not grow with the rows.
-        self._room = asyncio.Semaphore(
-            len(self._endpoints) * (settings.fixed_in_flight or settings.most_in_flight) + 64
-        )
+        self._freed = asyncio.Event()
         self._outstanding = self._served = self._refused = 0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._on_reply, self._fed, self._progressed = on_reply, False, time.monotonic()
@@ -129,7 +126,10 @@ class Client:
 
     async def _feed(self, jobs: AsyncIterator[Job]) -> None:
         async for job in jobs:
-            await self._room.acquire()
+            # Read ahead only as far as the servers can use, so that memory does not grow with the rows.
+            while self._outstanding >= 32 + 1.25 * sum(e.limit for e in self._endpoints if not e.dead):
+                self._freed.clear()
+                await self._freed.wait()
             self._outstanding += 1
             self._queue.put_nowait(job)
         self._fed = True
@@ -232,7 +232,7 @@ class Client:
         reply.attempts, reply.seconds, reply.endpoint = job.attempts + 1, time.monotonic() - start, endpoint.base
         self._progressed = time.monotonic()
         self._outstanding -= 1
-        self._room.release()
+        self._freed.set()
         try:
             self._on_reply(reply)
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the run and is raised by run()
@@ -302,6 +302,7 @@ class Client:
                 continue
             if endpoint.ready.is_set() and self.settings.fixed_in_flight is None:
                 endpoint.adapt(await endpoint.load(self._session))
+                self._freed.set()
             self._staff(endpoint)
 
     async def _oversee(self) -> None:
