@@ -159,7 +159,6 @@ class Client:
     async def _send(self, endpoint: Endpoint, job: Job) -> None:
         start = time.monotonic()
         endpoint.in_flight += 1
-        endpoint.peak = max(endpoint.peak, endpoint.in_flight)
         self.stats.in_flight += 1
         self.stats.most_in_flight = max(self.stats.most_in_flight, self.stats.in_flight)
         self.stats.sent += 1
@@ -180,8 +179,8 @@ class Client:
             self._receive(endpoint, job, raw, start)
         elif status == 429:
             self.stats.throttled += 1
-            wait = endpoint.throttle(float(after) if after and after.isdigit() else 0.2)
-            self._later(job, min(wait, 30.0))
+            endpoint.concurrency.throttled(time.monotonic())
+            self._later(job, min(max(float(after) if after and after.isdigit() else 0.2, 0.1), 30.0))
         elif status in (408, 425) or status >= 500:
             self._try_again(endpoint, job, _error_text(status, raw), start, suspect=True)
         elif status in _FATAL:
@@ -193,7 +192,7 @@ class Client:
             if not self._served and self._refused >= _NEVER_SERVED:
                 why = _error_text(status, raw)
                 self._fail(VipError(f"endpoint {endpoint.base} refuses every request ({why})", "check the spec"))
-            endpoint.succeeded()
+            endpoint.answered()
             self._finish(
                 endpoint, job, Reply(job.request, None, None, _error_text(status, raw), None, None, 0, 0, ""), start
             )
@@ -224,8 +223,10 @@ class Client:
             reason = f"endpoint {endpoint.base} answers as {value['model']}, not as {self._model_name}"
             self._fail(VipError(reason, "restart it with `vip serve`, or run again without it"))
             return
-        endpoint.succeeded()
+        endpoint.answered()
         self._served += 1
+        if endpoint.workers < endpoint.limit:
+            self._staff(endpoint)
         self._finish(endpoint, job, reply, start)
 
     def _finish(self, endpoint: Endpoint, job: Job, reply: Reply, start: float) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from vip.captioning.concurrency import Concurrency, Load
 from vip.serving.identity import base_url
 
 
@@ -35,16 +36,6 @@ class ClientSettings:
     publish_every: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What a vLLM says of its load."""
-
-    running: float
-    waiting: float
-    cache: float
-    preemptions: float
-
-
 _GAUGES = {
     "vllm:num_requests_running": "running",
     "vllm:num_requests_waiting": "waiting",
@@ -71,16 +62,15 @@ def read_load(text: str) -> Load | None:
 class Endpoint:
     """State of one server.
 
-    ``limit`` is how many requests may be in flight; ``ready`` is cleared while the server is throttling or suspect.
+    ``ready`` is cleared while the server is suspect.
     """
 
     def __init__(self, url: str, settings: ClientSettings) -> None:
         self.base = base_url(url)
         self.url = f"{self.base}/v1/chat/completions"
         self.settings = settings
-        self.limit = settings.fixed_in_flight or min(settings.first_in_flight, settings.most_in_flight)
-        self.in_flight = self.workers = self.peak = 0
-        self.completed = self.timeouts = 0
+        self.concurrency = Concurrency(settings.first_in_flight, settings.most_in_flight, settings.fixed_in_flight)
+        self.in_flight = self.workers = self.completed = self.timeouts = 0
         self.dead = False
         self.cause = ""
         self.ready = asyncio.Event()
@@ -88,66 +78,24 @@ class Endpoint:
         self.last_success = time.monotonic()
         self.probe: asyncio.Task[None] | None = None
         self.poll = settings.poll
-        self._throttled_until = 0.0
-        self._load: Load | None = None
-        self._mark = (time.monotonic(), 0)
-        self._best_rate = 0.0
-        self._best_limit = self.limit
 
-    def succeeded(self) -> None:
-        """A request was answered."""
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now."""
+        return self.concurrency.limit
+
+    def answered(self) -> None:
+        """A request was answered; called while it still counts as in flight."""
         self.completed += 1
         self.timeouts = 0
         self.last_success = time.monotonic()
-
-    def throttle(self, seconds: float) -> float:
-        """The server asks for less (429): halve once a second at most, and tell how long to wait."""
-        now = time.monotonic()
-        if now >= self._throttled_until:
-            self._throttled_until = now + 1.0
-            if self.settings.fixed_in_flight is None:
-                self.limit = max(1, self.limit // 2)
-        return max(seconds, 0.1)
+        self.concurrency.answered(self.last_success, self.in_flight + 1)
 
     def adapt(self, load: Load | None) -> None:
-        """Set ``limit`` from the server's queue, cache and preemptions, or from throughput where it tells nothing.
-
-        The server is to be full and its queue short: more while nothing waits there and all we may send is in flight,
-        less when requests queue, when the cache makes it preempt, or when more in flight brought fewer answers.
-        """
-        if self.settings.fixed_in_flight is not None:
-            return
-        limit = self.limit
-        self._adapt(load)
-        # A metrics page costs the server some of the CPU that answers need: look less often where all is well.
-        self.poll = self.settings.poll if self.limit != limit else min(8 * self.settings.poll, 1.5 * self.poll)
-
-    def _adapt(self, load: Load | None) -> None:
-        now = time.monotonic()
-        before, self._load = self._load, load
-        since, completed = self._mark
-        rate = (self.completed - completed) / max(now - since, 1e-6)
-        self._mark = (now, self.completed)
-        busy = self.peak >= 0.9 * self.limit
-        self.peak = self.in_flight
-        if now < self._throttled_until:
-            return
-        preempted = load is not None and before is not None and load.preemptions > before.preemptions
-        if load is not None and (preempted or (load.cache > 0.98 and load.waiting > 0)):
-            self.limit = max(4, int(0.8 * self.limit))
-        elif load is not None and load.waiting > max(8.0, 0.25 * load.running):
-            self.limit = max(4, self.limit - max(1, int(load.waiting / 2)))
-        elif busy and (load is None or load.waiting <= max(2.0, 0.1 * load.running)):
-            self._climb(rate)
-
-    def _climb(self, rate: float) -> None:
-        if rate > 1.03 * self._best_rate:
-            self._best_rate, self._best_limit = rate, self.limit
-        elif self.limit >= 2 * self._best_limit:
-            # Twice as many in flight brought nothing: stay where it was good, and forget slowly what was best.
-            self._best_rate *= 0.98
-            return
-        self.limit = min(self.settings.most_in_flight, max(self.limit + 4, int(1.5 * self.limit)))
+        """Heed the server's metrics, and look less often where all is well: a page costs it CPU that answers need."""
+        before = self.limit
+        self.concurrency.told(load, time.monotonic())
+        self.poll = self.settings.poll if self.limit != before else min(8 * self.settings.poll, 1.5 * self.poll)
 
     async def load(self, session: aiohttp.ClientSession) -> Load | None:
         """The server's metrics, or None where it has none."""
