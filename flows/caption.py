@@ -157,6 +157,6 @@ def answering(root: str, plans: list[CaptionPlan], config: CaptionConfig) -> Ite
         yield Server(config.endpoints)
         return
     engine = engine_for(plans[0].spec, config.model, log_folder(root) / "vllm.log")
-    console.say(f"  starting vLLM for {plans[0].spec.model.id}; its log is {engine.log}")
+    console.say(f"  starting vLLM for {plans[0].spec.model.id} (half a minute on two cores); its log is {engine.log}")
     with engine:
         yield Server((engine.endpoint,), engine.check)
