@@ -7,8 +7,8 @@ from schemas.sharding import ShardSettings
 from schemas.train_config import TrainConfig
 
 NANO_GATE = GateThresholds(leak_share=1.0)
-"""In the drawn world colours and kinds stand in both regions on purpose (a red house before red flowers), so that half of
-a two-word centre is often in the surrounding too; only a centre that is restated whole counts as a leak."""
+"""In the drawn world colours and kinds stand in both regions on purpose (a red house before red flowers), so that half
+of a two-word centre is often in the surrounding too; only a centre that is restated whole counts as a leak."""
 
 
 def demo_config(source: str, name: str, steps: int) -> RetrainConfig:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from schemas.errors import VipError
+from vip.diffusion.load import quiet
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 
 
@@ -17,7 +18,8 @@ def load_outpainter(folder: Path) -> VIPOutpaintPipeline:
     if not (folder / "model_index.json").is_file():
         raise VipError(f"{folder} holds no pipeline", "give a checkpoint that `vip train` made, or its pipeline folder")
     try:
-        pipeline = VIPOutpaintPipeline.from_pretrained(str(folder))
+        with quiet():
+            pipeline = VIPOutpaintPipeline.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError) as error:
         first = (str(error).strip().splitlines() or ["unreadable"])[0]
         raise VipError(
