@@ -18,5 +18,5 @@ def demo_config(source: str, name: str, steps: int) -> RetrainConfig:
         shard=ShardSettings(name=name, samples_per_shard=64, test_share=0.2),
         caption=CaptionConfig(gate=NANO_GATE),
         train=TrainConfig(steps=steps, warmup=min(10, steps // 2)),
-        evaluate=EvaluateConfig(settings=("oracle", "centre_only", "unconditional", "control:swapped"), images=64),
+        evaluate=EvaluateConfig(settings=("oracle", "centre_only", "unconditional", "control:swapped"), images=48),
     )
