@@ -1,6 +1,5 @@
 """How fast lineage answers on a root of a million captions: whole processes, the queries alone, the index."""
 
-import shutil
 import statistics
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench._lineage_root import large_root, one_more_shard
+from bench._lineage_root import Synthetic, large_root, one_more_shard
 from storage.backend import Backend
 
 RUNS = 7
@@ -17,36 +16,43 @@ RUNS = 7
 
 def main(quick: bool = False) -> None:
     """Print wall and CPU seconds of each question, of a rebuild, and of taking in one more shard."""
-    shards, rows = (20, 100) if quick else (1000, 1000)
+    shards, rows, many = (20, 100, 5) if quick else (1000, 1000, 50)
     with tempfile.TemporaryDirectory(prefix="vip-bench-") as folder:
         place = Path(folder) / "root"
         began = time.monotonic()
-        root = large_root(place, shards=shards, rows=rows, checkpoints=5 if quick else 50, metrics=100)
+        root = large_root(place, shards=shards, rows=rows, checkpoints=many, metrics=100)
         held = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-        made = f"{held / 1e6:,.0f} MB, made in {time.monotonic() - began:.0f} s"
-        many = len(root.checkpoints)
-        print(
-            f"root: {shards * rows:,} captions, {shards:,} shards, {many} checkpoints, {100 * many:,} metrics, {made}"
-        )
-        print(f"{'what':<34} {'wall min':>9} {'median':>7} {'cpu min':>8}")
-        _process("audit reindex", place, ["audit", "reindex"], runs=2)
-        caption, image, metric = _ids(place, root.captions["keywords"][-1].key)
-        for words in (
-            ["caption", caption],
-            ["metric", metric],
-            ["impact", "--image", image],
-            ["impact", "--prompt", "keywords"],
-            ["impact", "--dataset", "scenes"],
-            ["image", image],
-            ["checkpoint", "latest"],
-        ):
-            _process(f"audit {' '.join(words)}"[:34], place, ["audit", *words], RUNS)
-        _queries(place, caption, image, metric)
-        one_more_shard(root, shards)
-        _process("caption, after one new shard", place, ["audit", "caption", caption], runs=1)
-        size = (place / "index" / "lineage.sqlite").stat().st_size
-        print(f"index: {size / 1e6:,.0f} MB")
-        shutil.rmtree(place)
+        print(f"root: {shards * rows:,} captions, {shards:,} shards, {many} checkpoints, {100 * many:,} metrics")
+        print(f"      {held / 1e6:,.0f} MB, made in {time.monotonic() - began:.0f} s")
+        measure(root, place, root.captions["keywords"][-1].key, shards)
+
+
+def measure(root: Synthetic, place: Path, captions: str, shards: int) -> None:
+    """Ask everything of a root that is there.
+
+    Args:
+        root: to publish one more shard in.
+        place: its folder.
+        captions: key of the captions of the shard that holds bytes.
+        shards: how many there are.
+    """
+    print(f"{'what':<34} {'wall min':>9} {'median':>7} {'cpu min':>8}")
+    _process("audit reindex", place, ["audit", "reindex"], runs=2)
+    caption, image, metric = _ids(place, captions)
+    for words in (
+        ["caption", caption],
+        ["metric", metric],
+        ["impact", "--image", image],
+        ["impact", "--prompt", "keywords"],
+        ["impact", "--dataset", "scenes"],
+        ["image", image],
+        ["checkpoint", "latest"],
+    ):
+        _process(f"audit {' '.join(words)}"[:34], place, ["audit", *words], RUNS)
+    _queries(place, caption, image, metric)
+    one_more_shard(root, shards)
+    _process("caption, after one new shard", place, ["audit", "caption", caption], runs=1)
+    print(f"index: {(place / 'index' / 'lineage.sqlite').stat().st_size / 1e6:,.0f} MB")
 
 
 def _process(name: str, place: Path, words: list[str], runs: int) -> None:

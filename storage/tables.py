@@ -54,4 +54,6 @@ def read_table(data: bytes | Path, schema: pa.Schema, columns: list[str] | None 
         if not field.nullable:
             raise VipError(f"{name} lacks the column {field.name}", "run `vip audit verify`")
         table = table.add_column(position, field, pa.nulls(table.num_rows, field.type))
-    return table.select([field.name for field in wanted]).cast(pa.schema(wanted))
+    table, declared = table.select([field.name for field in wanted]), pa.schema(wanted)
+    # A cast imports pyarrow.compute, which costs as much as reading many a table.
+    return table if table.schema.equals(declared) else table.cast(declared)

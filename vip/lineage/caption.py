@@ -1,6 +1,7 @@
 """Where a caption came from: image, shard, spec, answers, model, run."""
 
 import sqlite3
+from datetime import UTC, datetime
 from typing import Any
 
 from schemas.errors import VipError
@@ -130,13 +131,20 @@ def _answers(index: LineageIndex, owner: sqlite3.Row, row: Record) -> list[Recor
         for place, request_id in enumerate(identifiers):
             if request_id in missing:
                 missing.discard(request_id)
-                answer = table.slice(place, 1).to_pylist()[0]
                 wanted[request_id] = (
                     {"request_id": request_id}
-                    | {name: answer[name] for name in (*_ANSWER, *_SERVED)}
+                    | {name: _value(table, name, place) for name in (*_ANSWER, *_SERVED)}
                     | {"segment": segment.path, "row": place}
                 )
     return [found or {"request_id": request_id, "problem": "not in the store"} for request_id, found in wanted.items()]
+
+
+def _value(table: Any, name: str, place: int) -> Any:
+    """One cell; a time as ISO 8601, made without pyarrow's own way, which imports pandas where that is installed."""
+    cell = table.column(name)[place]
+    if name != "answered_at":
+        return cell.as_py()
+    return datetime.fromtimestamp(cell.value / 1e6, UTC).isoformat(timespec="milliseconds")
 
 
 def _answer_checks(row: Record, answers: list[Record]) -> list[Record]:
