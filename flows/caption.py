@@ -145,7 +145,11 @@ def _resolved(config: CaptionConfig, specs: tuple[str, ...]) -> list[CaptionSpec
 
 def _captioned(root: str, dataset: ArtifactRef, one: CaptionPlan, server: Server) -> Captioned:
     asked = ask_missing(root, one, server) if one.requests else AskStats()
-    made = join(root, dataset, list(in_waves(project, list(one.shards), root, one)))
+    # A shard that the plan found finished needs no task: at a thousand of them tasks would take minutes.
+    captions = {prefix: manifest.ref for prefix, manifest in one.done.items()}
+    left = [prefix for prefix in one.shards if prefix not in captions]
+    captions.update(zip(left, in_waves(project, left, root, one), strict=True))
+    made = join(root, dataset, [captions[prefix] for prefix in one.shards])
     stats = open_store(root).require(made).stats
     return Captioned(made, asked, stats["captions"], stats["rejected"])
 
