@@ -10,64 +10,64 @@ from pathlib import Path
 import psutil
 import pytest
 
+from schemas.bank import Bank
 from schemas.errors import VipError
-from tests.tiny_blip2 import make_tiny_blip2
-from tests.vip.captioning.helpers import BANK, captions_of, make_dataset, make_spec, make_tokenizer, run, write_images
+from schemas.region import CentreRegion
+from storage.store import sha256_file
+from tests.vip.captioning.helpers import captions_of, make_dataset, run
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.plan import plan_captions
-from vip.captioning.specs import resolve_model
-from vip.serving.engine import Engine, find_serve_python
+from vip.captioning.specs import resolve_spec
+from vip.nano.dataset import scene_of, write_scenes
+from vip.nano.truth import truth
+from vip.regions.mask import render_mask
+from vip.serving.engine import Engine
 from vip.serving.identity import check_served
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    find_serve_python()
-    return make_tiny_blip2(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def engine(model, tmp_path_factory):
-    with Engine(model, tmp_path_factory.mktemp("log") / "vllm.log") as engine:
+def engine(tmp_path_factory):
+    with Engine("nano", tmp_path_factory.mktemp("log") / "vllm.log") as engine:
         yield engine
 
 
-def test_captions_through_a_real_vllm(engine, model, store, tmp_path):
-    """Split: rendered pixels, constrained answers, the identity checked by the served name."""
-    from schemas.spec import ModelIdentity
-
-    identity = resolve_model(ModelIdentity(id="tiny"), str(model), engine.endpoint)
-    assert not identity.declared and engine.served_name == f"tiny@{identity.revision[:16]}"
-    assert identity == resolve_model(ModelIdentity(id="tiny"), str(model), None)
-    spec = make_spec(
-        make_tokenizer(tmp_path / "tokenizer"),
-        strategy="split",
-        model=identity,
-        constraint={part: {"regex": "[a-z]{3,5}, [a-z]{3,5}"} for part in ("centre", "surrounding")},
-    )
-    dataset = make_dataset(store, write_images(tmp_path / "images", 12, size=32))
-    made, stats = run(store, dataset, spec, [engine.endpoint], tmp_path / "scratch", settings=ClientSettings())
+@pytest.mark.parametrize(("name", "requests"), [("nano-joint", 16), ("nano-split", 32), ("nano-imagine", 16)])
+def test_scenes_are_captioned_by_the_model_that_knows_them(engine, store, tmp_path, name, requests):
+    """Real vLLM, real weights: the identity is checked, the answers are constrained, and they say what is there."""
+    spec = resolve_spec(name, endpoint=engine.endpoint)
+    assert not spec.model.declared and spec == resolve_spec(name)
+    assert engine.served_name == f"nano@{spec.model.revision[:16]}"
+    write_scenes(tmp_path / "images", 16)
+    dataset, bank = make_dataset(store, tmp_path / "images"), Bank()
+    made, stats = run(store, dataset, spec, [engine.endpoint], tmp_path / "scratch", bank, settings=ClientSettings())
     captions, rejects = captions_of(store, made)
-    assert len(captions) == 12 and not rejects and stats.requests == 24
-    assert all(len(row["centre"].split(", ")) == 2 for row in captions)
-    assert plan_captions(store, dataset, spec, BANK).missing == 0
+    assert len(captions) == 16 and not rejects and stats.requests == requests
+    assert plan_captions(store, dataset, spec, bank).to_ask == 0
+    scenes = {sha256_file(path): scene_of(path.name) for path in (tmp_path / "images").iterdir()}
+    found = expected = 0
+    for row in captions:
+        scene = scenes[row["image_sha256"]]
+        true = truth(scene, render_mask(CentreRegion(), bank.view))
+        expected += 1
+        found += set(true.centre) <= {word.strip() for word in row["centre"].split(",")}
+    assert found / expected > 0.6  # the subject with its colour stands in the kept centre
 
 
 def test_an_endpoint_that_serves_other_weights_is_refused(engine):
-    with pytest.raises(VipError, match="serves tiny@"):
-        check_served(engine.endpoint, "tiny@0000000000000000")
+    with pytest.raises(VipError, match="serves nano@"):
+        check_served(engine.endpoint, "nano@0000000000000000")
 
 
-def test_the_whole_tree_ends_when_its_owner_is_killed(model, tmp_path):
+def test_the_whole_tree_ends_when_its_owner_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from vip.serving.engine import Engine\n"
-        "e = Engine(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "e = Engine('nano', Path(sys.argv[1]))\n"
         "e.start(lambda seconds: print(e.pid, flush=True)); time.sleep(600)"
     )
     owner = subprocess.Popen(
-        [sys.executable, "-c", code, str(model), str(tmp_path / "vllm.log")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / "vllm.log")], stdout=subprocess.PIPE, text=True
     )
     supervisor = psutil.Process(int(owner.stdout.readline()))
     tree = []
