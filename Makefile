@@ -1,6 +1,7 @@
 # make demo   set up everything and run the whole pipeline on small models
 # make test   run the tests (make test-fast leaves out the slow ones)
 # make bench  ratios, measured side by side in one run
+# make claim  the paper's claim on small models, hours, resumable; writes docs/claim.md
 # make lint   style, types, floors
 #
 # PYTHON  the interpreter to make the environments with (3.11 or newer)
@@ -10,7 +11,7 @@ PYTHON ?= python3
 SERVE ?= cpu
 PIP = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: setup demo test test-fast bench lint nano clean
+.PHONY: setup demo test test-fast bench lint nano claim clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/.done .venv-serve/.done-$(SERVE)
@@ -51,6 +52,9 @@ lint: .venv/.done
 
 nano: setup
 	@.venv/bin/vip nano train
+
+claim: setup
+	@.venv/bin/python -m flows.claim
 
 clean:
 	rm -rf .venv .venv-serve .vip

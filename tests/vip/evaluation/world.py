@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from PIL import Image, ImageDraw
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -76,7 +76,7 @@ def make_captions(store, dataset, bank, kind="oracle", leave_out=()):
     return store.build(Recipe(kind="caption_set", stage="test", inputs=parts, params={"spec_id": kind}), summary)[0]
 
 
-def make_pipeline(seed=0):
+def make_pipeline(seed=0, plain=False):
     """An untrained pipeline of real parts: 16 x 16 latents of 4 pixels."""
     from vip.diffusion.control import CTSControl
     from vip.diffusion.pipeline import VIPOutpaintPipeline
@@ -117,6 +117,9 @@ def make_pipeline(seed=0):
         norm_num_groups=4,
     )
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
+    if plain:
+        parts = (vae, text_encoder, tokenizer, unet, scheduler)
+        return StableDiffusionInpaintPipeline(*parts, None, None, requires_safety_checker=False)
     control = CTSControl.from_unet(unet)
     for _, parameter in control.fusion():
         torch.nn.init.constant_(parameter, 0.5)

@@ -1,0 +1,107 @@
+"""The claim's harness: every arm from the same base, paired verdicts, a page, and nothing done twice."""
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.bank import Bank
+from schemas.claim_config import ClaimConfig
+from schemas.evaluate_config import EvaluateConfig
+from schemas.manifest import Recipe
+from schemas.train_config import TrainConfig
+from schemas.training import ShardCaptions
+from storage.models import model_artifact
+from storage.store import ArtifactStore
+from tests.vip.evaluation.world import draw_pictures, make_captions, make_dataset, make_pipeline
+from vip.claim.arms import fresh_checkpoint, train_config
+from vip.claim.page import write_page
+from vip.claim.run import run_claim
+from vip.claim.verdicts import verdict_lines
+
+CONFIG = ClaimConfig(
+    arms=("base", "plain", "masked", "cross_attention"),
+    seeds=2,
+    train=TrainConfig(steps=2, warmup=1, batch=2, trainable="whole", dropout=0.0, min_snr=None, ema=0.0),
+    evaluate=EvaluateConfig(settings=("oracle",), steps=1, images=3, resamples=100, floor=False),
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    from vip.diffusion.train import train
+
+    folder = tmp_path_factory.mktemp("claim")
+    store = ArtifactStore(folder / "root")
+    dataset = make_dataset(store, draw_pictures(folder / "pictures", 16))
+    captions = make_captions(store, dataset, Bank())
+    make_pipeline(plain=True).save_pretrained(str(folder / "base"))
+    base = model_artifact(store, str(folder / "base"), folder / "base")
+    trained = []
+
+    def fit(config):
+        def build(out):
+            trained.append(config)
+            shards = []
+            for role, ref in dataset.inputs.items():
+                shard = store.local(store.require(ref))
+                prefix = role.removeprefix("shard/")
+                rows = store.local(store.require(captions.inputs[f"captions/{prefix}"]))
+                paths = (shard / "samples.tar", shard / "samples.parquet", rows / "captions.parquet")
+                shards.append(ShardCaptions(**dict(zip(("tar", "samples", "captions"), map(str, paths), strict=True))))
+            result = train(config, folder / "base", shards, folder / "scratch", out)
+            return result.model_dump(mode="json")
+
+        recipe = Recipe(kind="checkpoint", stage="train", inputs={"c": captions.ref}, params=config.params())
+        return store.build(recipe, build)[0]
+
+    def run():
+        return run_claim(store, CONFIG, base, folder / "base", dataset, {"oracle": captions}, fit, lambda *_: None)
+
+    return store, run(), run, trained, folder, base
+
+
+def test_every_arm_is_examined_and_the_second_time_costs_nothing(done):
+    _, outcomes, run, trained, *_ = done
+    assert [(one.arm, one.seed) for one in outcomes] == [
+        ("base", 0),
+        ("plain", 0),
+        ("masked", 0),
+        ("cross_attention", 0),
+        ("plain", 1),
+        ("cross_attention", 1),
+    ]
+    count = len(trained)
+    assert count == 4
+    assert run() == outcomes and len(trained) == count
+
+
+def test_the_plain_arm_never_listens_to_its_branches(done):
+    _, outcomes, *_ = done
+    plain = next(one for one in outcomes if one.arm == "plain")
+    ours = next(one for one in outcomes if one.arm == "cross_attention")
+    assert max(abs(value) for value in plain.checkpoint.stats["a"].values()) < 1e-20
+    assert max(abs(value) for value in ours.checkpoint.stats["a"].values()) > 1e-4
+    assert train_config(CONFIG, "plain", 3).seed == 3
+
+
+def test_untrained_arms_differ_in_the_fusion_weight_only(done):
+    from vip.diffusion.pipeline import VIPOutpaintPipeline
+
+    store, _, _, _, folder, base = done
+    for a in (0.0, 1.0):
+        made = store.local(fresh_checkpoint(store, base, folder / "base", a))
+        pipeline = VIPOutpaintPipeline.from_pretrained(str(made))
+        assert all(torch.all(weight == a) for _, weight in pipeline.control.fusion())
+
+
+def test_the_page_says_what_came_out(done, tmp_path):
+    store, outcomes, *_ = done
+    lines = verdict_lines(store, CONFIG, outcomes)
+    seam = {line.arm: line for line in lines if line.metric == "seam_error"}
+    assert len(seam["cross_attention"].values) == len(seam["cross_attention"].seed_gains) == 2
+    assert len(seam["base"].values) == 1 and len(seam["base"].seed_gains) == 2
+    assert seam["base"].gain == pytest.approx(np.mean(seam["base"].seed_gains))
+    assert seam["plain"].verdict is None
+    page = write_page(store, CONFIG, outcomes, tmp_path).read_text()
+    assert "| cross_attention | C-T-S, whole cross-attention (the paper) |" in page
+    assert "frechet_distance (efficientnet-lite0)" in page and (tmp_path / "claim-samples.png").exists()
