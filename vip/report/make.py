@@ -82,7 +82,7 @@ def _values(store: ArtifactStore, evaluation: Manifest, run: RunSummary, title: 
     samples = {setting: samples[setting] for setting in config.settings}
     shown = examples(store, samples, pictures)
     settings = [setting for setting in words.SETTINGS if any(row["setting"] == setting for row in rows)]
-    facts = _facts(evaluation, dataset, checkpoint, run)
+    facts = _facts(evaluation, dataset, checkpoint, prompts, run)
     return {
         "title": title,
         "lead": _lead(evaluation, checkpoint),
@@ -117,7 +117,9 @@ def _config(evaluation: Manifest) -> EvaluateConfig:
     return EvaluateConfig.model_validate({**params, "network": params["network"]["name"]})
 
 
-def _facts(evaluation: Manifest, dataset: Manifest, checkpoint: Manifest, run: RunSummary) -> list[tuple[str, str]]:
+def _facts(
+    evaluation: Manifest, dataset: Manifest, checkpoint: Manifest, prompts: dict[str, Manifest], run: RunSummary
+) -> list[tuple[str, str]]:
     """Label and value; a fact that a stage did not count is left out."""
     counted = (
         ("Images", dataset.stats.get("samples")),
@@ -126,7 +128,12 @@ def _facts(evaluation: Manifest, dataset: Manifest, checkpoint: Manifest, run: R
         ("Images examined", evaluation.stats.get("images")),
     )
     facts = [(label, words.count(int(value))) for label, value in counted if value is not None]
-    facts += list(run.facts.items())
+    written = [manifest.stats["captions"] for manifest in prompts.values() if "captions" in manifest.stats]
+    if written:
+        facts.insert(2, ("Captions", words.count(sum(written))))
+        facts.insert(3, ("Rejected captions", words.count(sum(m.stats.get("rejected", 0) for m in prompts.values()))))
+    labels = {label for label, _ in facts}
+    facts += [fact for fact in run.facts.items() if fact[0] not in labels]
     if run.stages:
         facts.append(("Time of this run", words.duration(sum(stage.seconds for stage in run.stages))))
     return facts
@@ -159,8 +166,13 @@ def _lineage(
 
 
 def _spec(manifest: Manifest) -> str:
+    """Which spec and which model wrote the captions of a caption set."""
     spec = manifest.params.get("spec_id")
-    return f"spec {spec}" if spec else ""
+    if not spec:
+        return ""
+    model = manifest.stats.get("spec_params", {}).get("model", {})
+    named = f"spec {manifest.stats.get('spec', '')} {spec[:12]}".replace("  ", " ")
+    return f"{named}, model {model['id']} {model.get('revision', '')[:12]}".rstrip() if model else named
 
 
 def _of(store: ArtifactStore, manifest: Manifest, prefix: str) -> dict[str, Manifest]:

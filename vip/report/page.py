@@ -68,7 +68,7 @@ def loss_charts(losses: pa.Table | None) -> list[dict[str, Any]]:
     charts = [
         {
             "svg": line_chart([Line("each step", steps, loss, "raw"), Line("running mean", steps, smoothed)], "step"),
-            "caption": f"Loss (mean squared error of the noise): {smoothed[-1]:.4f} over the last steps.",
+            "caption": f"Loss, weighted as trained: {smoothed[-1]:.4f} over the last steps.",
             "legend": [{"style": "raw", "label": "each step"}, {"style": "", "label": "running mean"}],
         }
     ]
