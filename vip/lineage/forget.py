@@ -199,6 +199,11 @@ def run_takedown(
         if progress:
             progress("artifacts erased", done, len(erase))
     found = files_holding(store.backend, plan.pictures, progress) if search else []
+    # A file that is the image and nothing else, such as a source folder inside the root, goes as well.
+    copies = [(file, sha256) for file, sha256 in found if store.backend.size(file) == len(plan.pictures[sha256])]
+    for file, _ in copies:
+        store.backend.remove(file)
+    found = [find for find in found if find not in copies]
     erased = _erased(store, mark)
     record = {
         "images": [
@@ -209,6 +214,7 @@ def run_takedown(
         "signed_by": signed_by,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "erased": erased,
+        "erased_copies": [file for file, _ in copies],
         "datasets": versions,
         "captions": plan.captions,
         "checkpoints": [{"key": row["key"], "digest": row["digest"], "run": row["run"]} for row in plan.checkpoints],

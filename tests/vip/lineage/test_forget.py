@@ -157,8 +157,12 @@ def test_an_interrupted_takedown_is_finished_by_running_it_again(root, source, t
 def test_what_the_search_still_finds_is_said(root, source, tmp_path):
     (tmp_path / "root" / "scratch").mkdir()
     (tmp_path / "root" / "scratch" / "cache.bin").write_bytes(b"...." + draw(3) + b"....")
+    (tmp_path / "root" / "pictures").mkdir()
+    (tmp_path / "root" / "pictures" / "3.png").write_bytes(draw(3))
     record = forget(root, str(source / "3.png"))
     assert record["still_held_by"] == [{"file": "scratch/cache.bin", "image": sha(draw(3))}]
+    assert record["erased_copies"] == ["pictures/3.png"]
+    assert (source / "3.png").exists()
 
 
 def test_an_image_that_was_never_here_can_be_kept_out_in_advance(root, source):
