@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -103,8 +104,6 @@ class Engine:
         Raises:
             VipError: with the last lines of the log, where it died or the deadline passed.
         """
-        import time
-
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         self._process = OwnedProcess(self._command, self.log, self._environment())
