@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
@@ -30,7 +31,7 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
     try:
         with quiet():
             if (folder / "control").is_dir():
-                pipe = VIPOutpaintPipeline.from_pretrained(base)
+                pipe = VIPOutpaintPipeline.from_pretrained(base, torch_dtype=torch.float32)
             elif is_released(folder):
                 pipe = load_released(folder)
             else:

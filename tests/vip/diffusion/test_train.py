@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from diffusers import StableDiffusionInpaintPipeline
 from safetensors.torch import load_file
 
 from schemas.errors import VipError
@@ -16,6 +17,7 @@ from schemas.region import BrushRegion, CentreRegion
 from schemas.train_config import TrainConfig
 from schemas.training import LOSSES, TrainJob
 from tests.vip.diffusion.data import VIEW, write_base, write_shards
+from vip.diffusion.load import load_pipeline
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.state import State, States
 from vip.diffusion.train import train
@@ -295,3 +297,12 @@ def test_sigkill_and_resume_give_the_undisturbed_weights(tmp_path, base, shards,
     assert result["resumed_from"] >= 6 and result["steps"] == 16
     assert equal(whole / "out", killed / "out")
     assert (whole / "out/losses.parquet").read_bytes() == (killed / "out/losses.parquet").read_bytes()
+
+
+def test_a_base_stored_in_half_precision_is_trained_in_float32(tmp_path, base):
+    StableDiffusionInpaintPipeline.from_pretrained(base, torch_dtype=torch.float16).save_pretrained(tmp_path)
+    pipe = load_pipeline(str(tmp_path), config())
+    kinds = {
+        value.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.control) for value in part.parameters()
+    }
+    assert kinds == {torch.float32}
