@@ -38,7 +38,7 @@ def load_base(folder: Path) -> Any:
     from diffusers import StableDiffusionInpaintPipeline
 
     pipeline: Any = StableDiffusionInpaintPipeline.from_pretrained(
-        folder, torch_dtype=torch.float32, safety_checker=None
+        folder, dtype=torch.float32, safety_checker=None
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -117,7 +117,7 @@ def inpaint(
         generators = [torch.Generator().manual_seed(i + n) for n in range(len(batch))]
         painted = pipeline(
             prompt=texts,
-            image=to_tensor(batch),
+            image=to_tensor(batch) / 2 + 0.5,
             mask_image=holes.expand(len(batch), -1, -1, -1),
             height=64,
             width=64,

@@ -26,6 +26,7 @@ class Pen:
         self, canvas: ImageDraw.ImageDraw, owners: ImageDraw.ImageDraw | None, scale: int, light: Light, lit_left: bool
     ) -> None:
         self._canvas, self._owners, self._scale, self._light = canvas, owners, scale, light
+        self._seen: dict[Colour, Colour] = {}
         self.lit = -1.0 if lit_left else 1.0
 
     def place(self, x: float, y: float, size: float, owner: int) -> None:
@@ -62,7 +63,12 @@ class Pen:
             self._owners.line(xy, fill=self._owner, width=pixels)
 
     def _lit(self, colour: Colour | None) -> Colour | None:
-        return None if colour is None else lit(colour, self._light)
+        if colour is None:
+            return None
+        found = self._seen.get(colour)
+        if found is None:
+            found = self._seen[colour] = lit(colour, self._light)
+        return found
 
     def _corners(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
         s = self._size

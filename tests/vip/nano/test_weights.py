@@ -53,6 +53,18 @@ def test_the_base_loads_as_an_inpainting_pipeline_and_paints():
     assert not np.array_equal(painted, pictures)
 
 
+def test_the_autoencoder_and_the_probe_know_the_world():
+    from vip.nano.probe import load, read
+    from vip.nano.score_base import load_base, pictures_of, rebuild, score_autoencoder
+
+    pictures, labels = pictures_of(range(64))
+    vae = load_base(nano_folder("base")).vae
+    assert score_autoencoder(vae, pictures)["psnr_mean"] > 23
+    probe = load(nano_folder("probe"))
+    assert (read(probe, pictures) == labels).mean() > 0.9
+    assert (read(probe, rebuild(vae, pictures)) == labels).mean() > 0.7
+
+
 @pytest.mark.parametrize("text", ["", "5", "7:7", "9:3", "-1:4", "0:99999999", "a:b"])
 def test_seeds_that_are_no_held_out_range_are_refused(text):
     with pytest.raises(VipError):
