@@ -37,9 +37,7 @@ def load_base(folder: Path) -> Any:
     """The inpainting pipeline in ``folder``, quiet, for the CPU."""
     from diffusers import StableDiffusionInpaintPipeline
 
-    pipeline: Any = StableDiffusionInpaintPipeline.from_pretrained(
-        folder, dtype=torch.float32, safety_checker=None
-    )
+    pipeline: Any = StableDiffusionInpaintPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
