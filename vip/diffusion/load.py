@@ -31,7 +31,7 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
     try:
         with quiet():
             if (folder / "control").is_dir():
-                pipe = VIPOutpaintPipeline.from_pretrained(base, torch_dtype=torch.float32)
+                pipe = VIPOutpaintPipeline.from_pretrained(base, dtype=torch.float32)
             elif is_released(folder):
                 pipe = load_released(folder)
             else:

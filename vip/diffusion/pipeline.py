@@ -81,10 +81,10 @@ class VIPOutpaintPipeline(DiffusionPipeline):
         Args:
             base: folder or hub id.
             branches, mask_mode, prompt_style: see :class:`~vip.diffusion.control.CTSControl`.
-            options: for ``from_pretrained`` of diffusers, such as ``torch_dtype`` (default float32).
+            options: for ``from_pretrained`` of diffusers, such as ``dtype`` (default float32).
         """
         # Without a type some parts would come as they are stored, others as float32.
-        options.setdefault("torch_dtype", torch.float32)
+        options.setdefault("dtype", torch.float32)
         plain = StableDiffusionInpaintPipeline.from_pretrained(
             base, safety_checker=None, feature_extractor=None, requires_safety_checker=False, **options
         )

@@ -45,7 +45,7 @@ def load_released(folder: Path, mask_mode: MaskMode = "nearest") -> VIPOutpaintP
     index = DiffusionPipeline.load_config(str(folder))
     scheduler = _SCHEDULERS.get(index.get("scheduler", ["", ""])[1], DDIMScheduler)
     return VIPOutpaintPipeline(
-        vae=AutoencoderKL.from_pretrained(str(folder / "vae"), torch_dtype=torch.float32),
+        vae=AutoencoderKL.from_pretrained(str(folder / "vae"), dtype=torch.float32),
         text_encoder=CLIPTextModel.from_pretrained(str(folder / "text_encoder"), dtype=torch.float32),
         tokenizer=CLIPTokenizer.from_pretrained(str(folder / "tokenizer")),
         unet=unet.eval(),

@@ -300,7 +300,7 @@ def test_sigkill_and_resume_give_the_undisturbed_weights(tmp_path, base, shards,
 
 
 def test_a_base_stored_in_half_precision_is_trained_in_float32(tmp_path, base):
-    StableDiffusionInpaintPipeline.from_pretrained(base, torch_dtype=torch.float16).save_pretrained(tmp_path)
+    StableDiffusionInpaintPipeline.from_pretrained(base, dtype=torch.float16).save_pretrained(tmp_path)
     pipe = load_pipeline(str(tmp_path), config())
     kinds = {
         value.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.control) for value in part.parameters()
