@@ -9,7 +9,7 @@
 
 PYTHON ?= python3
 SERVE ?= cpu
-PIP = -m pip --disable-pip-version-check --quiet install
+PIP = -m pip --disable-pip-version-check -qq install
 
 .PHONY: setup demo test test-fast bench lint nano claim clean
 .DEFAULT_GOAL := demo
