@@ -3,6 +3,8 @@
 import re
 from typing import Literal, NamedTuple
 
+from schemas.prompt import total_prompt
+
 PromptStyle = Literal["labelled", "plain"]
 
 _SURROUNDING = re.compile(r";?\s*surrounding\s*:", re.IGNORECASE)
@@ -17,23 +19,18 @@ class Prompt(NamedTuple):
     surrounding: str
 
 
-def total_text(center: str, surrounding: str) -> str:
-    """``Center: wolf; Surrounding: forest``; with nothing filled in, the unconditional ``Center:; Surrounding:``."""
-    return f"{_labelled('Center', center)}; {_labelled('Surrounding', surrounding)}"
-
-
 def make_prompt(center: str, surrounding: str, total: str | None = None, style: PromptStyle = "labelled") -> Prompt:
     """Build the three texts of one image.
 
     Args:
         center: what the kept part shows; may be empty.
         surrounding: what is to be generated; may be empty.
-        total: the whole text where it differs from :func:`total_text`.
+        total: the whole text where it differs from :func:`schemas.prompt.total_prompt`.
         style: ``labelled`` gives the branches ``Center: wolf`` and ``Surrounding: forest``, as the released code does,
             so that they read the same words as the total text; ``plain`` gives them ``wolf`` and ``forest``.
     """
     center, surrounding = center.strip(), surrounding.strip()
-    whole = total_text(center, surrounding) if total is None else total
+    whole = total_prompt(center, surrounding) if total is None else total
     if style == "plain":
         return Prompt(whole, center, surrounding)
     return Prompt(whole, _labelled("Center", center), _labelled("Surrounding", surrounding))

@@ -8,13 +8,13 @@ import numpy as np
 from diffusers import StableDiffusionInpaintPipeline
 from PIL import Image
 
+from schemas.prompt import total_prompt
 from schemas.region import BrushRegion, CentreRegion, View
 from schemas.tables import CAPTIONS, SAMPLES
 from schemas.training import ShardCaptions
 from storage.shards import ShardWriter
 from storage.tables import write_table
 from tests.vip.diffusion.conftest import make_scheduler, make_text_encoder, make_tokenizer, make_unet, make_vae
-from vip.diffusion.prompt import total_text
 
 VIEW = View(width=32, height=32)
 CENTRE = (CentreRegion(),)
@@ -96,7 +96,7 @@ def _caption(key, region, centre, surrounding):
         "spec_id": "spec",
         "centre": centre,
         "surrounding": surrounding,
-        "total": total_text(centre, surrounding),
+        "total": total_prompt(centre, surrounding),
         "tokens_centre": 3,
         "tokens_surrounding": 3,
         "tokens_total": 9,

@@ -1,6 +1,7 @@
 import pytest
 
-from vip.diffusion.prompt import make_prompt, parse_prompt, total_text
+from schemas.prompt import total_prompt
+from vip.diffusion.prompt import make_prompt, parse_prompt
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_prompt_strings_split_at_their_labels(text, expected):
 
 
 def test_nothing_filled_in_is_the_unconditional_string():
-    assert total_text("", "") == "Center:; Surrounding:"
+    assert total_prompt("", "") == "Center:; Surrounding:"
     assert make_prompt("", "") == ("Center:; Surrounding:", "Center:", "Surrounding:")
 
 
