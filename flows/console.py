@@ -35,8 +35,10 @@ class Console:
             began = self._began.setdefault(what, now)
             last = self._last.get(what, began if not self._terminal else 0.0)
             finished = total > 0 and done >= total
-            if finished and self._last.get(what) == float("inf"):
-                return
+            if last == float("inf"):
+                if finished:
+                    return
+                self._began[what] = self._last[what] = last = now  # the same work begins again, as with a second spec
             if not finished and now - last < (0.1 if self._terminal else _LINE_SECONDS):
                 return
             self._last[what] = float("inf") if finished else now
