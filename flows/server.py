@@ -13,7 +13,7 @@ from typing import IO
 from schemas.errors import VipError
 from vip.processes import OwnedProcess, wait_until
 
-READY_SECONDS = 120
+READY_SECONDS = 300
 
 # Telemetry off; no colour codes in log files; the console of the run stays calm, Prefect's page gets every line.
 QUIET = {

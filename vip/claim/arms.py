@@ -43,7 +43,7 @@ def fresh_checkpoint(store: ArtifactStore, base: Manifest, base_folder: Path, a:
 
         from vip.diffusion.pipeline import VIPOutpaintPipeline
 
-        pipeline = VIPOutpaintPipeline.from_base(str(base_folder), branches="key_value", torch_dtype=torch.float32)
+        pipeline = VIPOutpaintPipeline.from_base(str(base_folder), branches="key_value", dtype=torch.float32)
         with torch.no_grad():
             for _, weight in pipeline.control.fusion():
                 weight.fill_(a)

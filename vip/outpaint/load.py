@@ -19,7 +19,7 @@ def load_outpainter(folder: Path) -> VIPOutpaintPipeline:
         raise VipError(f"{folder} holds no pipeline", "give a checkpoint that `vip train` made, or its pipeline folder")
     try:
         with quiet():
-            pipeline = VIPOutpaintPipeline.from_pretrained(str(folder), torch_dtype=torch.float32)
+            pipeline = VIPOutpaintPipeline.from_pretrained(str(folder), dtype=torch.float32)
     except (OSError, ValueError, TypeError) as error:
         first = (str(error).strip().splitlines() or ["unreadable"])[0]
         raise VipError(
