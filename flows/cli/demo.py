@@ -31,7 +31,7 @@ def command(images: str | None, size: int, steps: int, root: str, as_json: bool)
         if images is None:
             write_scenes(Path(source), size)  # what stands there already is the user's to change
         console.say(f"Images: {source}")
-        result = retrain(root, demo_config(source, "demo" if images is None else "photos", steps))
+        result = retrain(root, demo_config(source, "demo" if images is None else "photos", steps, images is None))
     if as_json:
         print_json(result)
         return
