@@ -34,11 +34,11 @@ demo: setup
 	@.venv/bin/vip demo
 
 test: setup
-	@.venv/bin/python -m pytest -m "not slow"
+	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 	@.venv/bin/python -m pytest -m slow
 
 test-fast: .venv/.done
-	@.venv/bin/python -m pytest -m "not slow"
+	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 bench: setup
 	@.venv/bin/python -m bench

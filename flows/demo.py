@@ -17,12 +17,14 @@ OPEN_GATE = GateThresholds(
 """For photographs: what nano says of them is meaningless, so its checks are recorded and stop nothing."""
 
 
-def demo_config(source: str, name: str, steps: int, drawn: bool = True) -> RetrainConfig:
+def demo_config(
+    source: str, name: str, steps: int, *, drawn: bool = True, endpoints: tuple[str, ...] = ()
+) -> RetrainConfig:
     """The config of the demo: nano models, 64 pixels, the central half kept."""
     return RetrainConfig(
         source=source,
         shard=ShardSettings(name=name, samples_per_shard=64, test_share=0.2),
-        caption=CaptionConfig(gate=NANO_GATE if drawn else OPEN_GATE),
+        caption=CaptionConfig(gate=NANO_GATE if drawn else OPEN_GATE, endpoints=endpoints),
         train=TrainConfig(steps=steps, warmup=min(10, steps // 2)),
         evaluate=EvaluateConfig(settings=("oracle", "centre_only", "unconditional", "control:swapped"), images=48),
     )

@@ -51,6 +51,12 @@ def first(tmp_path_factory):
     return root, done
 
 
+@pytest.fixture(scope="module")
+def again(first):
+    root, _ = first
+    return demo(root)
+
+
 def test_the_log_is_calm_and_says_what_was_made(first):
     _, done = first
     log = done.stdout + done.stderr
@@ -68,17 +74,14 @@ def test_nothing_is_left_running(first):
     assert str(root) not in found
 
 
-def test_again_everything_is_reused(first):
-    root, _ = first
-    again = demo(root)
+def test_again_everything_is_reused(again):
     assert again["requests"] == 0 and again["steps"] == 0
     assert [one["made"] for one in again["summary"]["stages"]] == [0, 0, 0, 0, 0]
     assert all(one["reused"] for one in again["summary"]["stages"])
 
 
-def test_every_caption_and_metric_has_its_chain_and_all_is_verified(first):
-    root, _ = first
-    result = demo(root)
+def test_every_caption_and_metric_has_its_chain_and_all_is_verified(first, again):
+    root, result = first[0], again
     store = ArtifactStore(root)
     captions = store.require(ArtifactRef.model_validate(result["captions"]))
     rows = [
@@ -110,16 +113,16 @@ def test_one_changed_byte_is_found_and_named(first):
         victim.write_bytes(good)
 
 
-def test_one_changed_image_costs_two_shards_and_its_own_captions(first):
+def test_one_changed_image_costs_two_shards_and_its_own_captions(first, engine):
     root, _ = first
     images = sorted((root / "demo-images").iterdir())
     images[3].write_bytes(images[3].read_bytes() + b"\0")  # other bytes, so another image
-    result = demo(root)
+    result = demo(root, "--endpoint", engine.endpoint)
     assert stage(result, "shard")["made"] <= 3  # two shards and the dataset
     assert result["requests"] == 2  # one for each spec
 
 
-def test_sigkill_in_the_middle_of_captioning_loses_and_repeats_nothing(tmp_path):
+def test_sigkill_in_the_middle_of_captioning_loses_and_repeats_nothing(tmp_path, engine):
     root = tmp_path / "root"
     from vip.nano.dataset import write_scenes
 
@@ -135,7 +138,7 @@ def test_sigkill_in_the_middle_of_captioning_loses_and_repeats_nothing(tmp_path)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     kept = len(_answered(root))
-    done = json.loads(vip("caption", "scenes", "--json", root=root).stdout)
+    done = json.loads(vip("caption", "scenes", "--endpoint", engine.endpoint, "--json", root=root).stdout)
     assert done["requests"] == 300 - kept
     assert done["rows"] + done["rejected"] == 300
     store = ArtifactStore(root)
@@ -175,7 +178,7 @@ def _wait(ready, process, seconds=200):
     raise AssertionError("waited too long")
 
 
-def test_a_folder_of_real_photographs_goes_through_the_same_run(tmp_path):
+def test_a_folder_of_real_photographs_goes_through_the_same_run(tmp_path, engine):
     import shutil
 
     import skimage.data
@@ -187,7 +190,7 @@ def test_a_folder_of_real_photographs_goes_through_the_same_run(tmp_path):
     for path in sorted(path for source in sources for path in source.iterdir()):
         if path.suffix in (".png", ".jpg", ".jpeg", ".txt", ".xml"):
             shutil.copy(path, folder)
-    result = demo(tmp_path / "root", "--images", str(folder))
+    result = demo(tmp_path / "root", "--images", str(folder), "--endpoint", engine.endpoint)
     store = ArtifactStore(tmp_path / "root")
     stats = store.require(ArtifactRef.model_validate(result["dataset"])).stats
     assert stats["samples"] >= 20 and stats["reasons"]["not_an_image"] >= 1

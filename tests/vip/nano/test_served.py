@@ -13,12 +13,9 @@ from vip.nano.world import draw
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory):
-    from vip.serving.engine import Engine
-
-    with Engine("nano", tmp_path_factory.mktemp("serve") / "vllm.log") as engine:
-        yield engine.endpoint
+@pytest.fixture
+def endpoint(engine):
+    return engine.endpoint
 
 
 def test_captions_are_far_better_than_chance_and_do_not_leak(endpoint):

@@ -27,12 +27,6 @@ from vip.serving.identity import check_served
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    with Engine("nano", tmp_path_factory.mktemp("log") / "vllm.log") as engine:
-        yield engine
-
-
 @pytest.mark.parametrize(("name", "requests"), [("nano-joint", 16), ("nano-split", 32), ("nano-imagine", 16)])
 def test_scenes_are_captioned_by_the_model_that_knows_them(engine, store, tmp_path, name, requests):
     """Real vLLM, real weights: the identity is checked, the answers are constrained, and they say what is there."""
