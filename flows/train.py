@@ -16,6 +16,7 @@ from flows.artifacts import find_artifact
 from flows.progress import Progress, reporting
 from flows.run import scratch_folder
 from flows.tasks import log_folder, open_store
+from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.train_config import TrainConfig
@@ -45,7 +46,7 @@ def fit(root: str, sources: list[Source], config: TrainConfig) -> ArtifactRef:
     store = open_store(root)
     base_folder = find_model(config.base, "base")
     recipe = checkpoint_recipe(store, model_artifact(store, config.base, base_folder), sources, config)
-    states = scratch_folder(root) / "training" / recipe.key[:16]
+    states = scratch_folder(root) / "training" / states_name(recipe, config)
 
     def build(folder: Path) -> dict[str, Any]:
         job = TrainJob(
@@ -62,8 +63,19 @@ def fit(root: str, sources: list[Source], config: TrainConfig) -> ArtifactRef:
 
     made, fresh = store.build(recipe, build)
     if fresh:
-        shutil.rmtree(states, ignore_errors=True)  # of no use once the weights are published
+        # The states stay, so that the run can be prolonged; pictures go, so that `vip forget` need not look for them.
+        shutil.rmtree(states / "validation", ignore_errors=True)
     return made.ref
+
+
+def states_name(recipe: Recipe, config: TrainConfig) -> str:
+    """Folder of the training states that a run may go on from.
+
+    It is named by all that a step depends on, but not by the number of steps: the same run with more of them goes on
+    where the shorter one ended.
+    """
+    inputs = {role: ref.model_dump(mode="json") for role, ref in recipe.inputs.items()}
+    return fingerprint({"inputs": inputs, "state": config.state_key()})[:16]
 
 
 def checkpoint_recipe(store: ArtifactStore, base: Manifest, sources: list[Source], config: TrainConfig) -> Recipe:
