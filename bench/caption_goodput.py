@@ -19,7 +19,7 @@ def main(quick: bool = False) -> None:
     """Both servers."""
     with tempfile.TemporaryDirectory(prefix="vip-bench-") as scratch:
         on_fake(Path(scratch) / "fake", 1_000 if quick else 8_000, 1 if quick else 3)
-        on_vllm(Path(scratch) / "vllm", 128 if quick else 1024, 1 if quick else 3)
+        on_vllm(Path(scratch) / "vllm", 128 if quick else 2048, 1 if quick else 3)
 
 
 def on_fake(folder: Path, count: int, rounds: int) -> None:

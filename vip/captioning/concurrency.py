@@ -6,6 +6,12 @@ _GAIN = 1.05
 _SHORTEST = 24
 _HOLD = 60.0
 _FEWEST = 4
+_QUICKLY = 256
+"""As far as a server's own metrics lead: vLLM runs that many side by side by default."""
+_LOOKS = 40
+"""Looks at a level after which the metrics no longer lead, but the rate of answers."""
+_PATIENCE = 30.0
+"""Seconds that an answer may be expected to take at the next level; slow servers are not led to their deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +27,11 @@ class Load:
 class Concurrency:
     """Finds the number in flight at which a server is full and its queue short.
 
-    It doubles for as long as that brings at least 5% more answers a second, measured over as many answers as are in
-    flight, after those of the level before are through; then it goes back one level and stays for a minute. A queue, a
-    full cache or preemptions that the server itself reports, and 429, lower it at once.
+    A server whose metrics show no queue is filled quickly: the number doubles at every look until 256 are in flight or
+    some wait. Beyond, and where there are no metrics, it doubles for as long as that brings at least 5% more answers a
+    second, measured over as many answers as are in flight, after those of the level before are through; then it goes
+    back one level and stays for a minute. A queue, a full cache or preemptions that the server itself reports, and 429,
+    lower it at once.
 
     Args:
         first, most: where it begins, and the upper bound.
@@ -39,10 +47,17 @@ class Concurrency:
         self._hold_until = 0.0
         self._halved_at = -1.0
         self._load: Load | None = None
+        self._first_look: float | None = None
+        self._answers = self._looks = 0
+        self.filling = not self._fixed
+        """Whether the server's metrics still lead."""
 
     def answered(self, now: float, in_flight: int) -> None:
         """Note one answer; ``in_flight`` counts it."""
         if self._fixed:
+            return
+        self._answers += 1
+        if self.filling and self._load is not None:
             return
         self._peak = max(self._peak, in_flight)
         self._seen += 1
@@ -62,12 +77,26 @@ class Concurrency:
             self._lower(int(0.8 * self.limit), now)
         elif load.waiting > max(8.0, 0.25 * load.running):
             self._lower(self.limit - max(1, int(load.waiting / 2)), now)
+        elif self.filling:
+            self._fill(load, now)
 
     def throttled(self, now: float) -> None:
         """The server said 429: halve, once a second at most."""
         if not self._fixed and now >= self._halved_at + 1.0:
             self._halved_at = now
             self._lower(self.limit // 2, now, fewest=1)
+
+    def _fill(self, load: Load, now: float) -> None:
+        """Double where the server runs all it was given, none waits, and answers come soon enough."""
+        if self._first_look is None:
+            self._first_look, self._answers = now, 0
+            return
+        rate = self._answers / max(now - self._first_look, 1e-6)
+        self._looks += 1
+        if load.waiting <= 2 and load.running >= 0.8 * self.limit and 2 * self.limit <= rate * _PATIENCE:
+            self._move(min(self._most, _QUICKLY, 2 * self.limit))
+            self._best_limit, self._looks = self.limit, 0
+        self.filling = self.limit < min(self._most, _QUICKLY) and self._looks < _LOOKS
 
     def _judge(self, rate: float, now: float) -> None:
         if self._peak < 0.9 * self.limit:
@@ -84,6 +113,7 @@ class Concurrency:
 
     def _lower(self, limit: int, now: float, fewest: int = _FEWEST) -> None:
         self._hold_until = now + _HOLD / 4
+        self.filling = False
         self._move(max(fewest, min(limit, self.limit)))
         self._best_limit, self._best_rate = self.limit, 0.0
 

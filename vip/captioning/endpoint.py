@@ -95,7 +95,10 @@ class Endpoint:
         """Heed the server's metrics, and look less often where all is well: a page costs it CPU that answers need."""
         before = self.limit
         self.concurrency.told(load, time.monotonic())
-        self.poll = self.settings.poll if self.limit != before else min(8 * self.settings.poll, 1.5 * self.poll)
+        if self.concurrency.filling and load is not None:
+            self.poll = self.settings.poll / 2
+        else:
+            self.poll = self.settings.poll if self.limit != before else min(8 * self.settings.poll, 1.5 * self.poll)
 
     async def load(self, session: aiohttp.ClientSession) -> Load | None:
         """The server's metrics, or None where it has none."""

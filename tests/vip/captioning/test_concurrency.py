@@ -36,6 +36,20 @@ def test_a_server_is_filled_and_its_queue_stays_short(latency, capacity, metrics
     assert concurrency.limit <= max(4 * latency * capacity, 64)
 
 
+def test_a_server_that_shows_no_queue_is_full_within_seconds():
+    concurrency = Concurrency(32, 512)
+    simulate(concurrency, 5, 1.0, 300, metrics=True)
+    assert concurrency.limit == 256
+
+
+def test_a_server_that_answers_slowly_is_not_led_to_its_deadline():
+    concurrency = Concurrency(32, 512)
+    for second in range(60):
+        concurrency.told(Load(concurrency.limit, 0, 0.1, 0), float(second))
+        concurrency.answered(second + 0.5, concurrency.limit)
+    assert concurrency.limit == 32
+
+
 def test_more_in_flight_that_slows_the_server_is_taken_back():
     concurrency = Concurrency(32, 512)
     simulate(concurrency, 30, 1.0, 100, slower_above=130)
