@@ -77,7 +77,7 @@ class Endpoint:
         self.ready.set()
         self.last_success = time.monotonic()
         self.probe: asyncio.Task[None] | None = None
-        self.poll = settings.poll
+        self.poll = settings.poll / 2
 
     @property
     def limit(self) -> int:
