@@ -20,6 +20,7 @@ STAGE_OF = {
     "samples": "evaluate",
     "features": "evaluate",
     "evaluation": "evaluate",
+    "promotion": "promote",
 }
 """Kind of artifact -> the stage of a run that makes it."""
 
@@ -87,6 +88,9 @@ def _note(store: ArtifactStore, stage: str, reached: list[Manifest], asked: list
     if stage == "evaluate":
         images = sum(one.stats["images"] for one in reached if one.kind == "samples" and _made(store, one))
         return f"{images:,} pictures"
+    if stage == "promote":
+        made = next(one for one in reached if one.kind == "promotion")
+        return ("promoted: " if made.stats["promoted"] else "refused: ") + made.stats["reasons"][0]
     return ""
 
 

@@ -9,6 +9,7 @@ from prefect import flow
 from flows.accounting import Account
 from flows.caption import caption, gate
 from flows.evaluate import evaluate, report
+from flows.promote import promote
 from flows.shard import shard
 from flows.tasks import open_store
 from flows.train import Source, train
@@ -19,7 +20,7 @@ from storage.refs import Refs
 
 @flow(name="retrain")
 def retrain(root: str, config: RetrainConfig) -> RunResult:
-    """Shard -> caption -> gate -> train -> evaluate -> report."""
+    """Shard -> caption -> gate -> train -> evaluate -> promote -> report."""
     account = Account()
 
     # A sample is named by its bytes; a shard holds the samples whose names begin alike.
@@ -45,8 +46,12 @@ def retrain(root: str, config: RetrainConfig) -> RunResult:
         prompts = dict(zip(("oracle", "centre_only"), (one.caption_set for one in captioned), strict=False))
         evaluation = evaluate(root, checkpoint, dataset, prompts, config.evaluate)
 
+    # It takes the place of the promoted one only where the same exam shows it not worse.
+    with account.stage("promote"):
+        promotion = promote(root, config.shard.name, evaluation, dataset, prompts, config.evaluate, config.promote)
+
     store = open_store(root)
-    summary = account.close(store, [checked, evaluation], asked)
+    summary = account.close(store, [checked, promotion], asked)
     page = report(root, evaluation, summary)
 
     refs = Refs(store.backend)
@@ -59,6 +64,7 @@ def retrain(root: str, config: RetrainConfig) -> RunResult:
         gate=checked,
         checkpoint=checkpoint,
         evaluation=evaluation,
+        promotion=promotion,
         report=page,
         requests=sum(one.requests for one in asked),
         steps=trained.stats["steps"] - trained.stats["resumed_from"] if trained.run.id == store.run_id else 0,

@@ -18,6 +18,7 @@ Kind = Literal[
     "samples",
     "features",
     "evaluation",
+    "promotion",
     "report",
     "suppression",
     "takedown",

@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from schemas.bank import Bank
 from schemas.evaluate_config import EvaluateConfig
 from schemas.gate import GateThresholds
+from schemas.promotion import PromotionRules
 from schemas.sharding import ShardSettings
 from schemas.train_config import TrainConfig
 
@@ -30,11 +31,12 @@ class CaptionConfig(BaseModel):
 
 
 class RetrainConfig(BaseModel):
-    """shard -> caption -> gate -> train -> evaluate -> report.
+    """shard -> caption -> gate -> train -> evaluate -> promote -> report.
 
     Attributes:
         source: folder, tars or Parquet with images.
         bank: the (view, region) pairs that are captioned, trained on and examined.
+        promote: what a checkpoint must show to take the place of the promoted one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +47,7 @@ class RetrainConfig(BaseModel):
     caption: CaptionConfig = CaptionConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    promote: PromotionRules = PromotionRules()
 
     @model_validator(mode="after")
     def _one_geometry(self) -> "RetrainConfig":
@@ -53,6 +56,8 @@ class RetrainConfig(BaseModel):
             raise ValueError(f"train.view is {self.train.view.id}, but {self.bank.view.id} is captioned; make them one")
         if view != self.bank.view or region.kind not in {region.kind for region in self.bank.regions}:
             raise ValueError(f"the exam's {view.id} {region.id} is not in the bank; add it to bank.regions")
+        if self.promote.setting not in self.evaluate.settings:
+            raise ValueError(f"promote.setting '{self.promote.setting}' is not among evaluate.settings; add it there")
         if "centre_only" in self.evaluate.needs and self.caption.imagined is None:
             raise ValueError("the exam asks for centre_only prompts; name a spec as caption.imagined")
         return self

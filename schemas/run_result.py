@@ -11,6 +11,7 @@ class RunResult(BaseModel):
 
     Attributes:
         captions: the caption set that was trained on.
+        promotion: whether the checkpoint took the place of the promoted one, and why.
         requests: caption requests sent by this run; 0 where every answer was there.
         steps: training steps of this run; 0 where the checkpoint was there.
         summary: stages, times, what was made and what was reused.
@@ -23,6 +24,7 @@ class RunResult(BaseModel):
     gate: ArtifactRef
     checkpoint: ArtifactRef
     evaluation: ArtifactRef
+    promotion: ArtifactRef
     report: ArtifactRef
     requests: int
     steps: int

@@ -17,7 +17,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "caption": ("caption", "Describe the centre and the surrounding of every image."),
     "train": ("train", "Fine-tune an inpainting model with Center-Total-Surrounding control."),
     "evaluate": ("evaluate", "Measure a checkpoint on held-out images and a pinned prompt set."),
-    "retrain": ("retrain", "shard -> caption -> gate -> train -> evaluate -> report, reusing what is done."),
+    "compare": ("compare", "Compare checkpoints in the same exam, image by image."),
+    "retrain": (
+        "retrain",
+        "The whole run: shard, caption, gate, train, evaluate, promote, report; reuses what is done.",
+    ),
     "outpaint": ("outpaint", "Extend one image with a trained checkpoint."),
     "audit": ("audit", "Ask where a caption, image, checkpoint or number came from; verify everything."),
     "export": ("export", "Write captions, a dataset or the lineage in the formats of other tools."),

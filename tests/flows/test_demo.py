@@ -76,7 +76,7 @@ def test_nothing_is_left_running(first):
 
 def test_again_everything_is_reused(again):
     assert again["requests"] == 0 and again["steps"] == 0
-    assert [one["made"] for one in again["summary"]["stages"]] == [0, 0, 0, 0, 0]
+    assert not any(one["made"] for one in again["summary"]["stages"])
     assert all(one["reused"] for one in again["summary"]["stages"])
 
 

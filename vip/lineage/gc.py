@@ -12,7 +12,7 @@ from storage.store import ArtifactStore
 
 Progress = Callable[[str, int, int], None]
 
-RECORDS = ("gate", "evaluation", "report")
+RECORDS = ("gate", "evaluation", "promotion", "report")
 """Kept while the checkpoint, captions or evaluation that they speak of is kept: nobody names them, all ask for them."""
 
 ALWAYS = ("suppression", "takedown")

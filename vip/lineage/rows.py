@@ -16,6 +16,7 @@ _TABLES = {
     ("shard", "samples.parquet"): "SAMPLES",
     ("evaluation", "metrics.parquet"): "METRICS",
     ("gate", "checks.parquet"): "GATE_CHECKS",
+    ("promotion", "comparison.parquet"): "COMPARISON",
 }
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from schemas.errors import VipError
 from schemas.evaluate_config import EvaluateConfig
+from schemas.promotion import PromotionRules
 from schemas.tables import COMPARISON
 from storage.store import ArtifactStore
 from storage.tables import write_table
@@ -12,6 +13,7 @@ from tests.vip.evaluation.world import make_checkpoint, make_world
 from vip.evaluation.compare import compare, crossing, verdict_of
 from vip.evaluation.evaluate import evaluate
 from vip.evaluation.kid import kernel_distance, kernel_distance_gain
+from vip.evaluation.promote import decide, judge_promotion
 
 
 @pytest.mark.parametrize(
@@ -55,9 +57,46 @@ def test_the_same_checkpoint_is_not_worse_than_itself_and_another_exam_is_refuse
     assert write_table(tmp_path / "comparison.parquet", rows, COMPARISON) == len(rows)
     noise = next(row for row in rows if (row["metric"], row["setting"]) == ("kid", "control:noise"))
     assert noise["gain"] == 0  # noise is no model's, and is shared
+    rules = PromotionRules(metrics=("kid", "seam_error"))
+    alone = judge_promotion(store, first, None, rules)
+    assert alone.stats["promoted"] and alone.stats["reasons"] == ["nothing was promoted before"]
+    assert judge_promotion(store, first, first, rules).stats["promoted"]
+    back = judge_promotion(store, first, first, rules, rolled_back=True).stats
+    assert not back["promoted"] and "rolled back" in back["reasons"][0]
     crossed = crossing(store, [first, second], "frechet_distance")
     models = {row["checkpoint"] for row in crossed}
     assert models == {made.inputs["checkpoint"].digest for made in (first, second)}
     other = evaluate(store, config.model_copy(update={"seed": 1}), checkpoint, dataset, prompts)
     with pytest.raises(VipError, match="different exams: seed"):
         compare(store, first, other)
+
+
+def _row(metric, verdict):
+    return {
+        "metric": metric,
+        "setting": "oracle",
+        "first": 0.1,
+        "second": 0.2,
+        "low": -0.3,
+        "high": 0.1,
+        "margin": 0.02,
+        "n": 9,
+        "verdict": verdict,
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "promoted"),
+    [
+        (("better", "not worse"), True),
+        (("better", "cannot tell"), False),
+        (("not worse", "worse"), False),
+        (("better", None), False),
+    ],
+)
+def test_every_rule_must_be_kept_and_has_a_reason(verdicts, promoted):
+    rows = [_row(name, told) for name, told in zip(("kid", "seam_error"), verdicts, strict=True) if told]
+    found, reasons = decide(rows, PromotionRules(metrics=("kid", "seam_error")))
+    assert found is promoted
+    assert [reason.split()[0] for reason in reasons] == ["kid", "seam_error"]
+    assert (verdicts[1] or "not measured") in reasons[1]
