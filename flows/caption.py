@@ -13,6 +13,8 @@ from flows.progress import reporting
 from flows.run import scratch_folder
 from flows.tasks import in_waves, log_folder, open_store
 from schemas.bank import Bank
+from schemas.budget import Budget
+from schemas.errors import VipError
 from schemas.gate import GateThresholds
 from schemas.manifest import ArtifactRef
 from schemas.retrain_config import CaptionConfig
@@ -65,12 +67,25 @@ def plan(
 
 
 @task(task_run_name="ask")
-def ask_missing(root: str, missing: CaptionPlan, server: Server) -> AskStats:
-    """Ask what the plan found missing; every answer is kept the moment it arrives."""
+def ask_missing(root: str, missing: CaptionPlan, server: Server, budget: Budget, spent: AskStats) -> AskStats:
+    """Ask what the plan found missing; every answer is kept the moment it arrives.
+
+    Raises:
+        VipError: where the budget is spent before all is answered.
+    """
     with reporting() as progress:
         scratch = scratch_folder(root) / "answers"
         store, endpoints = open_store(root), list(server.endpoints)
-        return ask(store, missing, endpoints, scratch, on_progress=progress, watch=server.watch)
+        asked = ask(
+            store, missing, endpoints, scratch, on_progress=progress, watch=server.watch, budget=budget, spent=spent
+        )
+    if asked.stopped:
+        left = max(0, missing.requests - asked.requests - asked.recovered)
+        raise VipError(
+            f"captioning stopped: {asked.stopped}, about {left:,} requests are left",
+            "what was answered is kept; run again to go on",
+        )
+    return asked
 
 
 @task(task_run_name="captions-{prefix}")
@@ -117,8 +132,12 @@ def caption(
 ) -> list[Captioned]:
     """Caption ``dataset`` by each of ``specs``; only what no answer is known for is asked, by one server for all."""
     plans = [plan(root, dataset, one, bank, retry_rejected) for one in _resolved(config, specs)]
+    done, spent = [], AskStats()
     with answering(root, plans, config) as server:
-        return [_captioned(root, dataset, one, server) for one in plans]
+        for one in plans:
+            done.append(_captioned(root, dataset, one, server, config.budget, spent))
+            spent = spent.plus(done[-1].asked)
+    return done
 
 
 @flow(name="caption-sample")
@@ -134,7 +153,7 @@ def caption_sample(
     planned = plan(root, dataset, spec, bank, limit=limit, noise=noise)
     with answering(root, [planned], config) as server:
         if planned.requests:
-            ask_missing(root, planned, server)
+            ask_missing(root, planned, server, config.budget, AskStats())
     return planned
 
 
@@ -143,8 +162,10 @@ def _resolved(config: CaptionConfig, specs: tuple[str, ...]) -> list[CaptionSpec
     return [resolve_spec(spec, config.model, endpoint) for spec in specs]
 
 
-def _captioned(root: str, dataset: ArtifactRef, one: CaptionPlan, server: Server) -> Captioned:
-    asked = ask_missing(root, one, server) if one.requests else AskStats()
+def _captioned(
+    root: str, dataset: ArtifactRef, one: CaptionPlan, server: Server, budget: Budget, spent: AskStats
+) -> Captioned:
+    asked = ask_missing(root, one, server, budget, spent) if one.requests else AskStats()
     # A shard that the plan found finished needs no task: at a thousand of them tasks would take minutes.
     captions = {prefix: manifest.ref for prefix, manifest in one.done.items()}
     left = [prefix for prefix in one.shards if prefix not in captions]

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.bank import Bank
+from schemas.budget import Budget
 from schemas.evaluate_config import EvaluateConfig
 from schemas.gate import GateThresholds
 from schemas.promotion import PromotionRules
@@ -19,6 +20,7 @@ class CaptionConfig(BaseModel):
         model: ``nano``, a folder or a hub id that answers instead of the specs' own.
         endpoints: servers that run already; empty: a vLLM of our own is started and stopped.
         gate: what the captions must fulfil before anything is trained on them.
+        budget: what one run may ask at most; a run that reaches it ends with an error, and the next one goes on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +30,7 @@ class CaptionConfig(BaseModel):
     model: str | None = None
     endpoints: tuple[str, ...] = ()
     gate: GateThresholds = GateThresholds()
+    budget: Budget = Budget()
 
 
 class RetrainConfig(BaseModel):

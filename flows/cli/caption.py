@@ -9,6 +9,7 @@ from flows.cli.common import print_json, print_table, shared_options
 
 if TYPE_CHECKING:
     from schemas.bank import Bank
+    from schemas.budget import Budget
     from schemas.manifest import Manifest
     from schemas.retrain_config import CaptionConfig
     from storage.store import ArtifactStore
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1), help="Caption a sample of so many rows and show old beside new.")
 @click.option("--reask", type=click.IntRange(1), help="Ask so many rows again: how far the model repeats itself.")
 @click.option("--retry-rejected", is_flag=True, help="A new draw for the rejected rows alone; gives a new caption set.")
+@click.option("--max-requests", type=click.IntRange(1), help="Stop cleanly after so many; run again to go on.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Stop cleanly after so many tokens.")
+@click.option("--max-hours", type=click.FloatRange(0, min_open=True), help="Stop cleanly after so much time.")
 @click.option("--price-per-hour", type=click.FloatRange(0), default=0.0, help="Of the server, for --plan.")
 @shared_options
 def command(
@@ -38,6 +42,9 @@ def command(
     limit: int | None,
     reask: int | None,
     retry_rejected: bool,
+    max_requests: int | None,
+    max_tokens: int | None,
+    max_hours: float | None,
     price_per_hour: float,
     root: str,
     as_json: bool,
@@ -55,7 +62,8 @@ def command(
     store = ArtifactStore(root)
     target = find_artifact(store, "dataset", dataset)
     bank = _bank(view, keeps or (0.5,))
-    config = CaptionConfig(spec=spec, imagined=None, model=model, endpoints=endpoints)
+    budget = Budget(requests=max_requests, tokens=max_tokens, hours=max_hours)
+    config = CaptionConfig(spec=spec, imagined=None, model=model, endpoints=endpoints, budget=budget)
     console.quiet = as_json
     if only_plan:
         shown = _plan(store, target, bank, config, root, price_per_hour)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.budget import Budget
 from schemas.errors import VipError
 from schemas.manifest import Manifest
 from schemas.spec import CaptionSpec
@@ -40,6 +41,7 @@ class AskStats:
         recovered: answers that a killed run had left in its journal.
         rejected: of the answers now, by reason, as far as one answer alone tells.
         seconds, cpu_seconds: of this process, wall clock and CPU.
+        stopped: which budget stopped it before the end; empty where none did.
     """
 
     requests: int = 0
@@ -53,11 +55,21 @@ class AskStats:
     cpu_seconds: float = 0.0
     most_in_flight: int = 0
     by_endpoint: dict[str, int] = field(default_factory=dict)
+    stopped: str = ""
 
     @property
     def per_second(self) -> float:
         """Answers a second."""
         return self.requests / self.seconds if self.seconds else 0.0
+
+    def plus(self, other: "AskStats") -> "AskStats":
+        """Both together, as far as a budget counts it."""
+        return AskStats(
+            requests=self.requests + other.requests,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            seconds=self.seconds + other.seconds,
+        )
 
 
 def ask(
@@ -68,6 +80,8 @@ def ask(
     on_progress: Progress | None = None,
     settings: ClientSettings | None = None,
     watch: Callable[[], None] | None = None,
+    budget: Budget | None = None,
+    spent: AskStats | None = None,
 ) -> AskStats:
     """Ask everything the plan found missing.
 
@@ -76,12 +90,14 @@ def ask(
         scratch: local folder for the journal.
         on_progress: called as ``(what, done, total, detail)``.
         watch: called now and then; raises where a server of our own has died.
+        budget: caps of the run; where one is reached no further request is sent, and the stats say which.
+        spent: what the run has asked before, which counts towards the budget.
 
     Raises:
         VipError: where no endpoint answers any more; what was answered until then is kept.
     """
     settings = settings or ClientSettings()
-    asking = _Asking(store, plan, scratch, on_progress)
+    asking = _Asking(store, plan, scratch, on_progress, budget or Budget(), spent or AskStats())
     if not plan.requests:
         return asking.stats
     asking.stats.recovered = recover(store.backend, scratch, plan.spec.answers_id)
@@ -93,6 +109,8 @@ def ask(
         with journalling(asking.answers, plan.bits, scratch, settings.publish_every) as journal:
             asyncio.run(asking.run(client, work, journal))
         asking.count(client)
+        if asking.stats.stopped:
+            break
         # A rejected answer may call for another question; where the spec allows none, one pass is all.
         again = plan.round > 0 or plan.spec.budget.over == "reask"
         work = [shard for shard in work if shard.prefix in asking.touched] if again else []
@@ -105,7 +123,16 @@ def ask(
 class _Asking:
     """The state of one call of :func:`ask`."""
 
-    def __init__(self, store: ArtifactStore, plan: CaptionPlan, scratch: Path, on_progress: Progress | None) -> None:
+    def __init__(
+        self,
+        store: ArtifactStore,
+        plan: CaptionPlan,
+        scratch: Path,
+        on_progress: Progress | None,
+        budget: Budget,
+        spent: AskStats,
+    ) -> None:
+        self._budget, self._spent, self._sent = budget, spent, 0
         self.store, self.plan, self.scratch = store, plan, scratch
         self.stats = AskStats()
         self.touched: set[str] = set()
@@ -150,7 +177,19 @@ class _Asking:
         loop = asyncio.get_running_loop()
         while (batch := await loop.run_in_executor(reader, next, batches, None)) is not None:
             for job in batch:
+                if self._over_budget():
+                    return
+                self._sent += 1
                 yield job
+
+    def _over_budget(self) -> bool:
+        stats, spent = self.stats, self._spent
+        self.stats.stopped = self._budget.reached(
+            self._sent + spent.requests,
+            stats.prompt_tokens + stats.completion_tokens + spent.prompt_tokens + spent.completion_tokens,
+            time.monotonic() - self._started + spent.seconds,
+        )
+        return bool(self.stats.stopped)
 
     def _batches(self, work: list[ShardWork]) -> Iterator[list[Job]]:
         questions = (question for shard in work for question in self._questions(shard))

@@ -1,7 +1,11 @@
 """From plan to caption set against a server whose answers are known."""
 
+import pytest
+
+from schemas.budget import Budget
 from storage.answers import Answers
-from tests.vip.captioning.helpers import BANK, captions_of, make_dataset, make_spec, run, write_images
+from tests.vip.captioning.helpers import BANK, QUICK, captions_of, make_dataset, make_spec, run, write_images
+from vip.captioning.ask import AskStats, ask
 from vip.captioning.gate import run_gate
 from vip.captioning.plan import plan_captions
 
@@ -87,3 +91,25 @@ def test_the_gate_names_what_fails(store, dataset, spec, server, endpoint, scrat
     assert not verdict.passed
     assert any("leaking" in reason for reason in verdict.reasons)
     assert any("duplicated" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("budget", "spent", "most"),
+    [
+        (Budget(requests=10), AskStats(), 10),
+        (Budget(requests=10), AskStats(requests=4), 6),
+        (Budget(tokens=1), AskStats(), 24),
+        (Budget(hours=1e-9), AskStats(), 0),
+    ],
+)
+def test_a_spent_budget_stops_cleanly_and_the_next_run_goes_on(
+    store, dataset, spec, server, endpoint, scratch, budget, spent, most
+):
+    plan = plan_captions(store, dataset, spec, BANK)
+    stats = ask(store, plan, [endpoint], scratch, settings=QUICK, budget=budget, spent=spent)
+    assert stats.requests <= most and (stats.stopped or budget.tokens)
+    kept = server.requests
+    made, stats = run(store, dataset, spec, [endpoint], scratch)
+    assert stats.requests == 24 - kept and not stats.stopped and server.requests == 24
+    captions, rejects = captions_of(store, made)
+    assert len(captions) + len(rejects) == 24
