@@ -16,7 +16,7 @@ from vip.report.words import setting_label
 
 _SCALE = 2
 _GAP = 4
-_DISTANCES = ("frechet_distance", "kid", "inception_score", "diversity")
+_DISTANCES = ("frechet_distance", "kid", "inception_score", "inception_score_10", "diversity")
 
 
 def write_page(store: ArtifactStore, config: ClaimConfig, outcomes: Sequence[Outcome], folder: Path) -> Path:

@@ -22,6 +22,7 @@ BETTER: Mapping[str, Literal["higher", "lower"]] = {
     "frechet_distance": "lower",
     "kid": "lower",
     "inception_score": "higher",
+    "inception_score_10": "higher",
     "psnr_known_unpasted": "higher",
     "psnr_known_pasted": "higher",
     "known_part_exact": "higher",

@@ -13,10 +13,13 @@ from storage.store import ArtifactStore
 from vip.evaluation.features import blocks
 from vip.evaluation.frechet import Moments, frechet_distance
 from vip.evaluation.images import UNITS, values_of
-from vip.evaluation.inception_score import inception_score
+from vip.evaluation.inception_score import inception_score, inception_score_of_parts
 from vip.evaluation.interval import Estimate, mean_of
 from vip.evaluation.kid import kernel_distance
 from vip.evaluation.networks import FeatureNetwork, label_of
+
+_ENOUGH_FOR_PARTS = 100
+"""Images from which on the Inception Score over ten parts is given too; below, a part is a handful of images."""
 
 REAL = "control:real"
 """The setting of rows that compare real images with other real images."""
@@ -91,6 +94,11 @@ class MetricRows:
         self.add("kid", setting, kernel, "squared MMD", on_features=True)
         score = Estimate(inception_score(_first(blocks(store, other, "logits"), n)), None, None, n)
         self.add("inception_score", setting, score, "effective classes", on_features=True)
+        if n >= _ENOUGH_FOR_PARTS:
+            mean, _ = inception_score_of_parts(_first(blocks(store, other, "logits"), n), n)
+            self.add(
+                "inception_score_10", setting, Estimate(mean, None, None, n), "effective classes", on_features=True
+            )
 
     def means(self, setting: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """The mean of every metric that is measured on each image of its own, with an interval over images."""

@@ -18,6 +18,7 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
     "frechet_distance": ("Fréchet distance", "lower", 2),
     "kid": ("Kernel distance", "lower", 4),
     "inception_score": ("Inception Score", "higher", 3),
+    "inception_score_10": ("Inception Score, ten parts", "higher", 3),
     "psnr_known_unpasted": ("PSNR of the known part, as generated", "higher", 2),
     "psnr_known_pasted": ("PSNR of the known part, pasted", "higher", 2),
     "ssim_known_unpasted": ("SSIM of the known part, as generated", "higher", 3),
@@ -39,7 +40,7 @@ def metric_label(row: Mapping[str, Any]) -> str:
     label = _METRICS.get(row["metric"], (row["metric"].replace("_", " "), "", 4))[0]
     if not row["network"]:
         return label
-    kind = "classes" if row["metric"] == "inception_score" else "features"
+    kind = "classes" if row["metric"].startswith("inception_score") else "features"
     return f"{label} ({row['network'].partition('@')[0]} {kind})"
 
 

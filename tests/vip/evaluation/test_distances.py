@@ -10,7 +10,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from schemas.errors import VipError
 from vip.evaluation.frechet import Moments, frechet_distance
-from vip.evaluation.inception_score import inception_score
+from vip.evaluation.inception_score import inception_score, inception_score_of_parts
 from vip.evaluation.interval import mean_of
 from vip.evaluation.kid import kernel_distance
 from vip.evaluation.known_part import CAP, psnr_known
@@ -149,3 +149,14 @@ def test_psnr_looks_at_the_known_part_only():
     assert psnr_known(real, other, mask) == CAP
     other[2:6, 2:6] = 110
     assert psnr_known(real, other, mask) == pytest.approx(20 * np.log10(255 / 10))
+
+
+def test_the_score_over_parts_is_the_mean_of_the_parts_however_the_logits_come():
+    logits = np.random.default_rng(5).normal(size=(107, 12)) * 3
+    parts = [logits[10 * i : 10 * i + 10] for i in range(9)] + [logits[90:]]
+    expected = [inception_score([part]) for part in parts]
+    for pieces in ([logits], [logits[:3], logits[3:64], logits[64:]]):
+        mean, deviation = inception_score_of_parts(pieces, 107)
+        assert mean == pytest.approx(np.mean(expected)) and deviation == pytest.approx(np.std(expected))
+    with pytest.raises(VipError, match="cannot be split"):
+        inception_score_of_parts([logits[:9]], 9)
