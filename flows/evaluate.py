@@ -7,6 +7,7 @@ import tarfile
 from prefect import flow, task
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
+from flows.alarm import raise_alarm
 from flows.artifacts import find_artifact
 from flows.progress import reporting
 from flows.tasks import open_store
@@ -83,7 +84,7 @@ def evaluate(
     return exam(root, checkpoint, dataset, prompt_sets, config)
 
 
-@flow(name="evaluate-run")
+@flow(name="evaluate-run", on_failure=[raise_alarm], on_crashed=[raise_alarm])
 def evaluate_run(root: str, run: EvaluateRun) -> ArtifactRef:
     """``evaluate`` with everything given by name, as in a config file; sets the ref ``evaluation/<name>``.
 

@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.events import emit_event
 
+from flows.alarm import raise_alarm
 from flows.caption import caption, gate
 from flows.shard import shard
 from flows.tasks import open_store
@@ -14,7 +15,7 @@ CAPTIONS_PASSED = "vip.captions.passed"
 """The event that says that a new caption set has passed its gate; it starts ``retrain``, see flows/automations.py."""
 
 
-@flow(name="recaption")
+@flow(name="recaption", on_failure=[raise_alarm], on_crashed=[raise_alarm])
 def recaption(root: str, config: RetrainConfig) -> ArtifactRef:
     """Shard and caption the source of ``config``; a caption set that is new and passes its gate is announced."""
     name = config.shard.name

@@ -7,6 +7,7 @@ already finds it and costs a look-up; a killed run, started again, goes on where
 from prefect import flow
 
 from flows.accounting import Account
+from flows.alarm import raise_alarm
 from flows.caption import caption, gate
 from flows.evaluate import evaluate, report
 from flows.promote import promote
@@ -18,7 +19,7 @@ from schemas.run_result import RunResult
 from storage.refs import Refs
 
 
-@flow(name="retrain")
+@flow(name="retrain", on_failure=[raise_alarm], on_crashed=[raise_alarm])
 def retrain(root: str, config: RetrainConfig) -> RunResult:
     """Shard -> caption -> gate -> train -> evaluate -> promote -> report."""
     account = Account()

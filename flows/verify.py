@@ -5,13 +5,14 @@ from dataclasses import asdict
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.alarm import raise_alarm
 from flows.progress import reporting
 from schemas.errors import VipError
 from storage.backend import Backend
 from vip.lineage.verify import verify as verify_root
 
 
-@flow(name="verify")
+@flow(name="verify", on_failure=[raise_alarm], on_crashed=[raise_alarm])
 def verify(root: str) -> int:
     """Re-hash every file, follow every link.
 

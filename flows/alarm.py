@@ -1,0 +1,60 @@
+"""Alarm: a run that failed or crashed says why, on Prefect's page and to a webhook."""
+
+import logging
+import os
+from typing import Any
+
+import httpx
+from prefect.artifacts import Artifact
+
+from flows.run import scratch_folder
+from vip.processes import last_lines
+
+WEBHOOK = "VIP_WEBHOOK"
+"""Environment variable with the URL that is told; it may hold a secret, so it stands in no config and no manifest."""
+
+_SECONDS = 10.0
+_LINES = 5
+log = logging.getLogger(__name__)
+
+
+def raise_alarm(flow: Any, flow_run: Any, state: Any) -> None:
+    """Hook of Prefect's ``on_failure`` and ``on_crashed``.
+
+    Shows state, reason and the last lines of the run's server and trainer logs as an artifact of the run, and posts the
+    same as JSON to the URL in ``VIP_WEBHOOK``. A webhook that does not answer is logged and stops nothing.
+    """
+    told = describe(flow.name, flow_run, state)
+    logs = "".join(f"\n\n**{name}**\n\n```\n{text}\n```" for name, text in told["logs"].items())
+    Artifact(
+        key="failure",
+        type="markdown",
+        description=f"Why {told['flow']} ended",
+        data=f"**{told['state']}**: {told['reason']}{logs}",
+        flow_run_id=flow_run.id,
+    ).create()
+    if url := os.environ.get(WEBHOOK):
+        post(url, told)
+
+
+def describe(flow: str, run: Any, state: Any) -> dict[str, Any]:
+    """What is told: flow, run, state, reason, and the last lines of every log of the run."""
+    folder = scratch_folder(str(run.parameters.get("root", "./.vip"))) / "logs" / str(run.id)
+    return {
+        "flow": flow,
+        "run": str(run.id),
+        "name": run.name,
+        "state": state.name,
+        "reason": state.message or "",
+        "logs": {path.name: last_lines(path, _LINES).replace(" | ", "\n") for path in sorted(folder.glob("*.log"))},
+    }
+
+
+def post(url: str, told: dict[str, Any]) -> bool:
+    """Post as JSON; returns whether it was taken. The URL is named in no message."""
+    try:
+        httpx.post(url, json=told, timeout=_SECONDS).raise_for_status()
+        return True
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        log.warning("the webhook in %s did not take the alarm: %s", WEBHOOK, type(error).__name__)
+        return False
