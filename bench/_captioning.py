@@ -21,7 +21,8 @@ from vip.captioning.ask import AskStats, ShardImages, ask
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.plan import dataset_shards, open_rows, plan_captions
 from vip.captioning.project import make_judge
-from vip.serving.engine import free_port, is_healthy
+from vip.processes import free_port
+from vip.serving.engine import is_healthy
 
 
 def write_jpegs(folder: Path, count: int, side: int, quality: int, seed: int = 0) -> int:

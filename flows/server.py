@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from schemas.errors import VipError
-from vip.processes import OwnedProcess, wait_until
+from vip.processes import OwnedProcess, free_port, wait_until
 
 READY_SECONDS = 300
 
@@ -84,13 +83,6 @@ def configured_url() -> str | None:
     from prefect.settings import PREFECT_API_URL
 
     return PREFECT_API_URL.value()
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _take_home(home: Path) -> IO[str]:

@@ -1,6 +1,7 @@
 """Subprocesses that are ours to own: a server or a trainer with its own process group, log file and end."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -100,3 +101,10 @@ def wait_until(ready: Callable[[], bool], process: OwnedProcess, seconds: float,
             return True
         time.sleep(every)
     return False
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind((host, 0))
+        return int(listener.getsockname()[1])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sys
 import time
 import urllib.error
@@ -15,7 +14,7 @@ from typing import Any
 from schemas.errors import VipError
 from schemas.spec import CaptionSpec
 from storage.models import find_model, model_digest
-from vip.processes import OwnedProcess, last_lines, wait_until
+from vip.processes import OwnedProcess, free_port, last_lines, wait_until
 from vip.serving.identity import model_label, served_name
 
 STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
@@ -196,13 +195,6 @@ def engine_for(spec: CaptionSpec, model: str | None, log: Path, **settings: Any)
     else:
         defaults["ready_seconds"] = 1800.0
     return Engine(model or spec.model.id, log, spec.model.id, **{**defaults, **settings})
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
 
 
 def is_healthy(endpoint: str, timeout: float = 2.0) -> bool:

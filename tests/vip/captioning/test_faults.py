@@ -18,7 +18,7 @@ from tests.vip.captioning.helpers import BANK, QUICK, captions_of, make_dataset,
 from vip.captioning.ask import ask
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.plan import plan_captions
-from vip.serving.engine import free_port
+from vip.processes import free_port
 
 
 def sometimes(share, answer):
