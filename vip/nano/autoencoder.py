@@ -74,42 +74,15 @@ def pictures_at(step: int, steps: int, first_seed: int) -> torch.Tensor:
 
 
 def load(scratch: Path) -> Any:
-    """The autoencoder trained in ``scratch``: encoder of the first training, decoder of the second, scale measured."""
+    """The autoencoder trained in ``scratch``, with the scale of its latents measured."""
     model = build()
     Training(model, Recipe(steps=1, learning_rate=0.0), scratch / "autoencoder").use_average()
-    if (scratch / "decoder" / "state.safetensors").exists():
-        _freeze_encoder(model)
-        Training(model, Recipe(steps=1, learning_rate=0.0), scratch / "decoder").use_average()
-    model.eval().requires_grad_(True)
+    model.eval()
     with torch.inference_mode():
         x = to_tensor(draw_seeds(range(FIRST_SEED, FIRST_SEED + 256)))
         spread = torch.cat([model.encode(part).latent_dist.mode() for part in x.split(32)]).std()
     model.register_to_config(scaling_factor=round(float(1 / spread), 4))
     return model
-
-
-def _freeze_encoder(model: Any) -> None:
-    for part in (model.encoder, model.quant_conv):
-        part.requires_grad_(False)
-
-
-def train_decoder(folder: Path, autoencoder: Path, recipe: Recipe, until: int | None = None) -> Training:
-    """Train the decoder alone on the latents of the autoencoder trained in ``autoencoder``, which stay as they are."""
-    model = build(recipe.seed)
-    Training(model, Recipe(steps=1, learning_rate=0.0), autoencoder).use_average()
-    _freeze_encoder(model)
-    training = Training(model, recipe, folder)
-
-    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        x = pictures_at(step, recipe.steps, FIRST_SEED + TRAINING_SEEDS)
-        with torch.no_grad():
-            z = model.encode(x).latent_dist.mode()
-        y = model.decode(z).sample
-        square = (y - x).square().mean()
-        return square, {"psnr": float(psnr(x, y.detach()).mean())}
-
-    training.run(loss, until=until)
-    return training
 
 
 def train(folder: Path, recipe: Recipe, until: int | None = None) -> Training:
