@@ -1,6 +1,8 @@
 """Subprocesses that are ours to own: a server or a trainer with its own process group, log file and end."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -8,6 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+
+SERVER_PORTS = (20_000, 32_000)
+"""Below what Linux (from 32,768) and the IANA (from 49,152) give to outgoing connections."""
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
@@ -104,7 +109,17 @@ def wait_until(ready: Callable[[], bool], process: OwnedProcess, seconds: float,
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
+    """A TCP port that nobody uses now, from below those that the system hands out by itself.
+
+    A server takes half a minute to listen, and a port of the system's own range can become the near end of
+    somebody's connection meanwhile.
+
+    Raises:
+        OSError: where no port is free.
+    """
+    for _ in range(100):
+        port = random.randrange(*SERVER_PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind((host, port))
+            return port
+    raise OSError(f"no free TCP port found on {host} between {SERVER_PORTS[0]} and {SERVER_PORTS[1]}")

@@ -22,15 +22,19 @@ pytestmark = pytest.mark.slow
 SIZE = 60
 
 
+def environment():
+    """Ours without Prefect's settings: other tests of this process may have left those of a server that is gone."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+
+
 def vip(*arguments, root, check=True):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", *arguments, "--root", str(root)],
         capture_output=True,
         text=True,
         timeout=560,
         check=False,
-        env=environment,
+        env=environment(),
     )
     assert not check or done.returncode == 0, done.stderr[-3000:]
     return done
@@ -128,13 +132,15 @@ def test_sigkill_in_the_middle_of_captioning_loses_and_repeats_nothing(tmp_path,
 
     write_scenes(tmp_path / "images", 300)
     vip("shard", str(tmp_path / "images"), "--name", "scenes", "--bits", "2", root=root)
-    running = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "caption", "scenes", "--root", str(root)],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _wait(lambda: len(_answered(root)) >= 20, running)
+    with (tmp_path / "caption.log").open("wb") as said:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "caption", "scenes", "--root", str(root)],
+            start_new_session=True,
+            stdout=said,
+            stderr=said,
+            env=environment(),
+        )
+    _wait(lambda: len(_answered(root)) >= 20, running, tmp_path / "caption.log")
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     kept = len(_answered(root))
@@ -168,14 +174,14 @@ def _answered(root):
     return kept
 
 
-def _wait(ready, process, seconds=200):
+def _wait(ready, process, log, seconds=300):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.poll() is None, f"it ended before it could be killed:\n{log.read_text()}"
         if ready():
             return
         time.sleep(0.02)
-    raise AssertionError("waited too long")
+    raise AssertionError(f"waited too long:\n{log.read_text()}")
 
 
 def test_a_folder_of_real_photographs_goes_through_the_same_run(tmp_path, engine):
