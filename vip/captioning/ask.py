@@ -20,12 +20,13 @@ from schemas.spec import CaptionSpec
 from storage.answers import Answers
 from storage.journal import Journal, journalling, recover
 from storage.store import ArtifactStore
-from vip.captioning.client import Client, Job, Reply
+from vip.captioning.client import Client, Job
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.judge import Judge
 from vip.captioning.parse import UNDECODABLE, Reject
 from vip.captioning.plan import CaptionPlan, ShardWork, open_rows
 from vip.captioning.project import make_judge
+from vip.captioning.reply import Reply
 from vip.captioning.request import Request
 
 Progress = Callable[[str, int, int, str], None]

@@ -1,17 +1,16 @@
 """Client: many requests to many servers, as many in flight as they can use, and nothing lost when one dies."""
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 
 import aiohttp
-import orjson
 
 from schemas.errors import VipError
 from vip.captioning.endpoint import ClientSettings, Endpoint, describe
+from vip.captioning.reply import Reply, error_text, read_reply
 from vip.captioning.request import Request
 
 _HEADERS = {"Content-Type": "application/json"}
@@ -26,21 +25,6 @@ class Job:
     request: Request
     body: bytes
     attempts: int = 0
-
-
-@dataclass(slots=True)
-class Reply:
-    """What came of a job: a text, or the error that is its last word."""
-
-    request: Request
-    text: str | None
-    finish_reason: str | None
-    error: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    attempts: int
-    seconds: float
-    endpoint: str
 
 
 @dataclass
@@ -182,45 +166,27 @@ class Client:
             endpoint.concurrency.throttled(time.monotonic())
             self._later(job, min(max(float(after) if after and after.isdigit() else 0.2, 0.1), 30.0))
         elif status in (408, 425) or status >= 500:
-            self._try_again(endpoint, job, _error_text(status, raw), start, suspect=True)
+            self._try_again(endpoint, job, error_text(status, raw), start, suspect=True)
         elif status in _FATAL:
-            text = _error_text(status, raw)
+            text = error_text(status, raw)
             remedy = "check the model name, the path and the credentials of the endpoint"
             self._fail(VipError(f"endpoint {endpoint.base} {_FATAL[status]} ({text})", remedy))
         else:
             self._refused += 1
             if not self._served and self._refused >= _NEVER_SERVED:
-                why = _error_text(status, raw)
+                why = error_text(status, raw)
                 self._fail(VipError(f"endpoint {endpoint.base} refuses every request ({why})", "check the spec"))
             endpoint.answered()
-            self._finish(
-                endpoint, job, Reply(job.request, None, None, _error_text(status, raw), None, None, 0, 0, ""), start
-            )
+            self._finish(endpoint, job, Reply(job.request, error=error_text(status, raw)), start)
 
     def _receive(self, endpoint: Endpoint, job: Job, raw: bytes, start: float) -> None:
         try:
-            value = orjson.loads(raw)
-            choice = value["choices"][0]
-            text, reason = choice["message"]["content"], choice.get("finish_reason")
-            usage = value.get("usage") or {}
-            if text is not None and not isinstance(text, str):
-                raise TypeError("content is no text")
-            reply = Reply(
-                job.request,
-                text or "",
-                reason,
-                None,
-                usage.get("prompt_tokens"),
-                usage.get("completion_tokens"),
-                0,
-                0.0,
-                "",
-            )
+            reply, model = read_reply(job.request, raw)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             self._try_again(endpoint, job, f"malformed answer ({describe(error)})", start, suspect=False)
             return
-        if self._model_name is not None and value.get("model") not in (None, self._model_name):
-            reason = f"endpoint {endpoint.base} answers as {value['model']}, not as {self._model_name}"
+        if self._model_name is not None and model not in (None, self._model_name):
+            reason = f"endpoint {endpoint.base} answers as {model}, not as {self._model_name}"
             self._fail(VipError(reason, "restart it with `vip serve`, or run again without it"))
             return
         endpoint.answered()
@@ -261,7 +227,7 @@ class Client:
 
     def _count(self, endpoint: Endpoint, job: Job, why: str, start: float) -> None:
         if job.attempts + 1 >= self.settings.attempts:
-            self._finish(endpoint, job, Reply(job.request, None, None, why, None, None, 0, 0.0, ""), start)
+            self._finish(endpoint, job, Reply(job.request, error=why), start)
             return
         job.attempts += 1
         self.stats.retries += 1
@@ -317,15 +283,3 @@ class Client:
                 self._fail(VipError(f"no answer for {waiting:.0f} s: {causes}", "what was answered is kept; run again"))
             elif not self._outstanding:
                 self._progressed = time.monotonic()
-
-
-def _error_text(status: int, raw: bytes) -> str:
-    """Status and message of an error answer, on one line."""
-    text = raw[:2000].decode(errors="replace")
-    try:
-        value = json.loads(raw)
-        error = value.get("error", value)
-        text = error.get("message", text) if isinstance(error, dict) else str(error)
-    except (ValueError, AttributeError):
-        pass
-    return f"{status}: {' '.join(str(text).split())[:300]}"

@@ -1,0 +1,64 @@
+"""Reply: what came of one request, and how a server's answer is read as one."""
+
+import json
+from dataclasses import dataclass
+
+import orjson
+
+from vip.captioning.request import Request
+
+
+@dataclass(slots=True)
+class Reply:
+    """What came of a request: a text, or the error that is its last word.
+
+    Attributes:
+        text: the model's answer, None where ``error`` says why there is none.
+        finish_reason: as the server names it, such as ``stop`` or ``length``.
+        attempts: how often it was sent; 1 where all went well.
+        seconds: from sending to the whole answer, the last attempt.
+        endpoint: base URL of the server.
+    """
+
+    request: Request
+    text: str | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    attempts: int = 0
+    seconds: float = 0.0
+    endpoint: str = ""
+
+
+def read_reply(request: Request, raw: bytes) -> tuple[Reply, str | None]:
+    """Read a chat completion; returns the reply and the name of the model that says it gave it.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError, AttributeError: where the body is no chat completion.
+    """
+    value = orjson.loads(raw)
+    choice = value["choices"][0]
+    text, usage = choice["message"]["content"], value.get("usage") or {}
+    if text is not None and not isinstance(text, str):
+        raise TypeError("content is no text")
+    reply = Reply(
+        request,
+        text or "",
+        choice.get("finish_reason"),
+        prompt_tokens=usage.get("prompt_tokens"),
+        completion_tokens=usage.get("completion_tokens"),
+    )
+    return reply, value.get("model")
+
+
+def error_text(status: int, raw: bytes) -> str:
+    """Status and message of an error answer, on one line."""
+    text = raw[:2000].decode(errors="replace")
+    try:
+        value = json.loads(raw)
+        error = value.get("error", value)
+        text = error.get("message", text) if isinstance(error, dict) else str(error)
+    except (ValueError, AttributeError):
+        pass
+    return f"{status}: {' '.join(str(text).split())[:300]}"
