@@ -1,6 +1,6 @@
 """Evaluate config: one exam, fully stated."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -56,6 +56,9 @@ class EvaluateConfig(BaseModel):
         feather: pixels of blending on the known side when the known part is pasted back; 0 is the field's convention.
         seed: every image is sampled from a generator of its own, seeded by this and the image's key.
         network: a feature network that ``vip.evaluation.networks`` knows.
+        network_weights: the ``.safetensors`` file of ``inception-v3``.
+        clip: folder or hub id of a CLIP model, for CLIPScore.
+        lpips: ``.safetensors`` file of torchvision's AlexNet, for LPIPS of the known part.
         probe: ``nano``, or the folder of a probe, on pictures of the drawn world: which words of the texts can be seen.
         diversity: further seeds for the first setting, to see how much its pictures differ.
         resamples, confidence: of the bootstrap intervals.
@@ -76,6 +79,9 @@ class EvaluateConfig(BaseModel):
     feather: int = Field(default=0, ge=0, le=64)
     seed: int = Field(default=0, ge=0, lt=2**31)
     network: str = "efficientnet-lite0"
+    network_weights: str | None = None
+    clip: str | None = None
+    lpips: str | None = None
     probe: str | None = None
     diversity: int = Field(default=0, ge=0, le=16)
     resamples: int = Field(default=1000, ge=100, le=100_000)
@@ -104,6 +110,11 @@ class EvaluateConfig(BaseModel):
     def needs(self) -> tuple[str, ...]:
         """The prompt sets that the settings use, each once."""
         return tuple(dict.fromkeys(PROMPTS_OF[setting] for setting in self.settings if PROMPTS_OF[setting]))
+
+    def params(self) -> dict[str, Any]:
+        """The exam without what only says where a network lies; its digest stands for it."""
+        left_out = {"batch_size", "preset", "view", "region", "network", "network_weights", "probe", "clip", "lpips"}
+        return self.model_dump(mode="json", exclude=left_out)
 
     def sampler(self) -> dict[str, float | int]:
         """What decides a picture beside the checkpoint, the image and the text."""

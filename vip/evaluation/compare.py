@@ -28,6 +28,10 @@ BETTER: Mapping[str, Literal["higher", "lower"]] = {
     "known_part_exact": "higher",
     "ssim_known_unpasted": "higher",
     "seam_error": "lower",
+    "clip_score": "higher",
+    "clip_score_centre": "higher",
+    "clip_score_surrounding": "higher",
+    "lpips_known_unpasted": "lower",
     "obedience": "higher",
     "contamination": "lower",
 }
@@ -40,12 +44,16 @@ MARGINS: Mapping[str, float] = {
     "known_part_exact": 0.01,
     "ssim_known_unpasted": 0.01,
     "seam_error": 1.0,
+    "clip_score": 0.25,
+    "clip_score_centre": 0.25,
+    "clip_score_surrounding": 0.25,
+    "lpips_known_unpasted": 0.01,
     "obedience": 0.02,
     "contamination": 0.02,
 }
 """Metric -> how much worse still counts as not worse, in the metric's own unit; a user may state others."""
 
-_EXAM = ("view", "region", "split", "steps", "guidance", "feather", "seed", "network", "probe", "images")
+_EXAM = ("view", "region", "split", "steps", "guidance", "feather", "seed", "network", "probe", "scorers", "images")
 
 
 def verdict_of(low: float | None, high: float | None, margin: float | None) -> Verdict:

@@ -11,11 +11,12 @@ from storage.store import ArtifactStore
 from storage.tables import write_table
 from vip.evaluation.exam import Exam, Item, read_exam, texts_of
 from vip.evaluation.features import generated_features, real_features
-from vip.evaluation.images import image_rows
-from vip.evaluation.networks import FeatureNetwork, load_network
+from vip.evaluation.images import UNITS, image_rows
+from vip.evaluation.networks import FeatureNetwork, label_of, load_network
 from vip.evaluation.obedience import load_probe
 from vip.evaluation.rows import REAL, MetricRows
 from vip.evaluation.sample import Progress, Sampler, make_samples
+from vip.evaluation.scorers import load_scorers, make_scores, read_scores
 
 METRICS_TABLE = "metrics.parquet"
 IMAGES_TABLE = "images.parquet"
@@ -53,17 +54,23 @@ def evaluate(
         VipError: where captions are missing or fewer than two images are left.
     """
     exam = read_exam(store, config, dataset, prompt_sets)
-    network = load_network(config.network)
+    network = load_network(config.network, config.network_weights)
     probe = load_probe(config.probe) if config.probe else None
+    scorers = load_scorers(config)
     sampler = Sampler(store, checkpoint)
     samples: dict[str, list[Manifest]] = {}
     features: dict[str, list[Manifest]] = {}
+    scores: dict[str, dict[str, list[Manifest]]] = {name: {} for name in scorers}
     for setting in config.settings:
         texts = texts_of(exam, config, setting)
         samples[setting] = [
             make_samples(store, config, sampler, setting, chunk, texts, progress) for chunk in _chunks(exam.items)
         ]
         features[setting] = [generated_features(store, network, made, progress) for made in samples[setting]]
+        for name, scorer in scorers.items():
+            scores[name][setting] = [
+                make_scores(store, scorer, made, exam.items, progress) for made in samples[setting]
+            ]
     real = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.items)]
     if config.floor and len(exam.spare) > 1:
         features[REAL] = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.spare)]
@@ -80,13 +87,16 @@ def evaluate(
             **{f"prompts/{name}": prompt_sets[name].ref for name in config.needs},
             **_numbered("samples", samples),
             **_numbered("features", {"real": real, **features, **seeds}),
+            **{role: ref for name, made in scores.items() for role, ref in _numbered(f"scores/{name}", made).items()},
         },
         params={
-            **config.model_dump(mode="json", exclude={"batch_size", "preset", "view", "region", "network", "probe"}),
+            **config.params(),
             "view": view.model_dump(mode="json"),
             "region": region.model_dump(mode="json"),
             "network": {"name": network.name, "digest": network.digest},
             "probe": probe.digest if probe else None,
+            # An exam without scorers keeps the key that it had before there were any.
+            **({"scorers": {name: [one.name, one.digest] for name, one in scorers.items()}} if scorers else {}),
         },
     )
 
@@ -99,7 +109,11 @@ def evaluate(
             if setting != REAL:
                 truth = exam.texts.get("oracle", {})
                 of_images += image_rows(store, setting, exam.items, samples[setting], probe, truth)
-                metrics.means(setting, of_images)
+                metrics.means(setting, of_images, UNITS)
+                for name, scorer in scorers.items():
+                    scored = read_scores(store, scores[name][setting])
+                    metrics.means(setting, scored, scorer.units, label_of(scorer.name, scorer.digest))
+                    of_images += scored
         if seeds:
             metrics.diversity(store, config.settings[0], [features[config.settings[0]], *seeds.values()])
         progress("measuring", len(features), len(features))

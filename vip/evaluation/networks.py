@@ -5,7 +5,7 @@ network it carries that network's name.
 """
 
 import functools
-from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -43,15 +43,25 @@ def label_of(name: str, digest: str) -> str:
 
 
 @functools.cache
-def load_network(name: str) -> FeatureNetwork:
+def load_network(name: str, weights: str | None = None) -> FeatureNetwork:
     """The network of that name, ready on the CPU.
+
+    Args:
+        name: ``efficientnet-lite0``, whose weights a package carries, or ``inception-v3``.
+        weights: a ``.safetensors`` file; ``inception-v3`` needs it.
 
     Raises:
         VipError: for a name that is not known, or weights that are not those that the name stands for.
     """
-    if name not in NETWORKS:
-        raise VipError(f"feature network '{name}' is unknown", f"choose one of {', '.join(NETWORKS)}")
-    return NETWORKS[name]()
+    if name == EfficientNetLite0.name:
+        return EfficientNetLite0()
+    if name != "inception-v3":
+        raise VipError(f"feature network '{name}' is unknown", f"choose {EfficientNetLite0.name} or inception-v3")
+    if weights is None:
+        raise VipError("inception-v3 comes without weights", "name a .safetensors file as network_weights")
+    from vip.evaluation.inception import InceptionV3
+
+    return InceptionV3(Path(weights).expanduser())
 
 
 class EfficientNetLite0:
@@ -90,7 +100,3 @@ class EfficientNetLite0:
         maps = self._net.extract_features((batch.clamp(0, 255) - 127) / 128)  # type: ignore[operator]
         pooled = maps.mean((2, 3))
         return Features(pooled.numpy(), self._net._fc(pooled).numpy())  # type: ignore[operator]
-
-
-NETWORKS: dict[str, Callable[[], FeatureNetwork]] = {EfficientNetLite0.name: EfficientNetLite0}
-"""Name -> how to load it."""

@@ -12,7 +12,7 @@ from schemas.manifest import Manifest
 from storage.store import ArtifactStore
 from vip.evaluation.features import blocks
 from vip.evaluation.frechet import Moments, frechet_distance
-from vip.evaluation.images import UNITS, values_of
+from vip.evaluation.images import values_of
 from vip.evaluation.inception_score import inception_score, inception_score_of_parts
 from vip.evaluation.interval import Estimate, mean_of
 from vip.evaluation.kid import kernel_distance
@@ -51,10 +51,10 @@ class MetricRows:
         self.network = label_of(network.name, network.digest)
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, metric: str, setting: str, estimate: Estimate, unit: str, on_features: bool = False) -> None:
-        """One figure. ``on_features`` names the feature network in its row."""
+    def add(self, metric: str, setting: str, estimate: Estimate, unit: str, network: str | None = None) -> None:
+        """One figure; ``network`` is the label of what judged it, where a network did."""
         view, region = self.config.geometry
-        name = {"metric": metric, "setting": setting, "network": self.network if on_features else None}
+        name = {"metric": metric, "setting": setting, "network": network}
         row = {
             "metric_id": fingerprint({"evaluation": self.key, **name})[:32],
             **name,
@@ -81,7 +81,7 @@ class MetricRows:
         n = min(_count(real), _count(other))
         one, two = (Moments.of(_first(blocks(store, many), n)) for many in (real, other))
         point = Estimate(frechet_distance(one, two), None, None, n)
-        self.add("frechet_distance", setting, point, "squared feature distance", on_features=True)
+        self.add("frechet_distance", setting, point, "squared feature distance", self.network)
         rows = [np.concatenate(list(_first(blocks(store, many), n))) for many in (real, other)]
         kernel = kernel_distance(
             rows[0],
@@ -91,23 +91,30 @@ class MetricRows:
             confidence=self.config.confidence,
             seed=self.config.seed,
         )
-        self.add("kid", setting, kernel, "squared MMD", on_features=True)
+        self.add("kid", setting, kernel, "squared MMD", self.network)
         score = Estimate(inception_score(_first(blocks(store, other, "logits"), n)), None, None, n)
-        self.add("inception_score", setting, score, "effective classes", on_features=True)
+        self.add("inception_score", setting, score, "effective classes", self.network)
         if n >= _ENOUGH_FOR_PARTS:
             mean, _ = inception_score_of_parts(_first(blocks(store, other, "logits"), n), n)
-            self.add(
-                "inception_score_10", setting, Estimate(mean, None, None, n), "effective classes", on_features=True
-            )
+            self.add("inception_score_10", setting, Estimate(mean, None, None, n), "effective classes", self.network)
 
-    def means(self, setting: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The mean of every metric that is measured on each image of its own, with an interval over images."""
+    def means(
+        self, setting: str, rows: Sequence[Mapping[str, Any]], units: Mapping[str, str], network: str | None = None
+    ) -> None:
+        """The mean of every metric that is measured on each image of its own, with an interval over images.
+
+        Args:
+            setting: what the pictures were made under.
+            rows: of ``IMAGE_METRICS``.
+            units: metric -> unit; the metrics to take.
+            network: label of what judged them, where a network did.
+        """
         config = self.config
-        for metric, unit in UNITS.items():
+        for metric, unit in units.items():
             values = values_of(rows, setting, metric)
             if len(values):
                 mean = mean_of(values, config.resamples, config.confidence, config.seed)
-                self.add(metric, setting, mean, unit)
+                self.add(metric, setting, mean, unit, network)
 
     def diversity(self, store: ArtifactStore, setting: str, seeds: Sequence[Sequence[Manifest]]) -> None:
         """How far apart the pictures of one image lie under different seeds, in features.
@@ -121,7 +128,7 @@ class MetricRows:
         gaps = [np.linalg.norm(one - other, axis=1) for one, other in combinations(features, 2)]
         config = self.config
         mean = mean_of(np.mean(gaps, axis=0), config.resamples, config.confidence, config.seed)
-        self.add("diversity", setting, mean, "feature distance between seeds", on_features=True)
+        self.add("diversity", setting, mean, "feature distance between seeds", self.network)
 
 
 def _count(manifests: Sequence[Manifest]) -> int:

@@ -113,7 +113,7 @@ def _values(store: ArtifactStore, evaluation: Manifest, run: RunSummary, title: 
 
 
 def _config(evaluation: Manifest) -> EvaluateConfig:
-    params = dict(evaluation.params)
+    params = {name: value for name, value in evaluation.params.items() if name != "scorers"}
     return EvaluateConfig.model_validate({**params, "network": params["network"]["name"]})
 
 

@@ -22,11 +22,23 @@ _METRICS: Mapping[str, tuple[str, str, int]] = {
     "psnr_known_unpasted": ("PSNR of the known part, as generated", "higher", 2),
     "psnr_known_pasted": ("PSNR of the known part, pasted", "higher", 2),
     "ssim_known_unpasted": ("SSIM of the known part, as generated", "higher", 3),
+    "clip_score": ("CLIPScore", "higher", 2),
+    "clip_score_centre": ("CLIPScore of the kept part", "higher", 2),
+    "clip_score_surrounding": ("CLIPScore of the generated part", "higher", 2),
+    "lpips_known_unpasted": ("LPIPS of the known part, as generated", "lower", 3),
     "seam_error": ("Seam error", "lower", 2),
     "obedience": ("Obedience to the surrounding text", "higher", 3),
     "contamination": ("Contamination by the centre text", "lower", 3),
     "diversity": ("Diversity across seeds", "", 3),
     "known_part_exact": ("Known part bit-exact", "higher", 3),
+}
+
+# The names that belong to the Inception v3 they were defined on, with its own weights, and to nothing else.
+_ON_INCEPTION: Mapping[str, str] = {
+    "frechet_distance": "FID",
+    "kid": "KID",
+    "inception_score": "Inception Score",
+    "inception_score_10": "Inception Score, ten parts",
 }
 
 
@@ -36,12 +48,17 @@ def setting_label(setting: str) -> str:
 
 
 def metric_label(row: Mapping[str, Any]) -> str:
-    """The metric's name, with the feature network's in it where there is one: never a bare "FID"."""
+    """The metric's name, with the feature network's in it where there is one: "FID" only where it is that."""
     label = _METRICS.get(row["metric"], (row["metric"].replace("_", " "), "", 4))[0]
     if not row["network"]:
         return label
+    network = row["network"].partition("@")[0]
+    if row["metric"].startswith(("clip_", "lpips_")):
+        return f"{label} ({network})"
+    if network == "inception-v3-fid" and row["metric"] in _ON_INCEPTION:
+        return _ON_INCEPTION[row["metric"]]
     kind = "classes" if row["metric"].startswith("inception_score") else "features"
-    return f"{label} ({row['network'].partition('@')[0]} {kind})"
+    return f"{label} ({network} {kind})"
 
 
 def metric_better(metric: str) -> str:
