@@ -16,13 +16,17 @@ SKY, GROUND, SUBJECT = 0, 1, 2
 OWNERS = {side: 3 + i for i, side in enumerate(SIDES)}
 """Values of the map of owners: whose each pixel is."""
 
-_SKIES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
-    "dawn": ((164, 142, 210), (255, 196, 196)),
-    "morning": ((150, 218, 226), (255, 246, 200)),
-    "noon": ((40, 124, 236), (150, 206, 252)),
-    "dusk": ((112, 56, 120), (252, 132, 48)),
-    "night": ((10, 14, 46), (38, 48, 96)),
+_SKIES: dict[str, np.ndarray] = {
+    time: np.array(colours, np.float32)
+    for time, colours in {
+        "dawn": ((164, 142, 210), (255, 196, 196)),
+        "morning": ((150, 218, 226), (255, 246, 200)),
+        "noon": ((40, 124, 236), (150, 206, 252)),
+        "dusk": ((112, 56, 120), (252, 132, 48)),
+        "night": ((10, 14, 46), (38, 48, 96)),
+    }.items()
 }
+"""Time of day -> colours of the sky at the top and at the horizon, float32 [2, 3]."""
 _LIGHTS: dict[str, tuple[float, float, float]] = {
     "dawn": (0.96, 0.84, 0.92),
     "morning": (1.0, 1.0, 0.94),
@@ -46,6 +50,7 @@ _MARKS: dict[str, tuple[int, int, int]] = {
     "rock": (98, 92, 96),
     "field": (110, 72, 40),
 }
+_RAIN = np.full((SIZE, SIZE, 3), (196, 214, 240), np.float32)
 _RAMP = ((np.arange(_CANVAS) + 0.5) / _CANVAS).astype(np.float32)[:, None]
 
 
@@ -85,7 +90,7 @@ def _texture(draw: ImageDraw.ImageDraw, scene: Scene, light: Light) -> None:
 
 
 def _weather(pixels: np.ndarray, scene: Scene) -> np.ndarray:
-    """Weather over the finished picture, float32 [64, 64, 3] in and out."""
+    """Weather over the finished picture, float32 [64, 64, 3], changed in place and returned."""
     u = scene.texture
     match scene.weather:
         case "fog":
@@ -93,34 +98,49 @@ def _weather(pixels: np.ndarray, scene: Scene) -> np.ndarray:
             rows = np.abs(np.arange(SIZE, dtype=np.float32) - scene.horizon) / SIZE
             veil = (0.46 - 0.30 * rows)[:, None, None]
             pale = np.float32(110 if scene.time == "night" else 214)
-            return pixels + veil * (pale - pixels)
+            return _towards(pixels, pale, veil)
         case "rain":
             layer = Image.new("L", (_CANVAS, _CANVAS), 0)
             draw = ImageDraw.Draw(layer)
             for i in range(22):
                 x, y = u[20 + i] * 1.1 * _CANVAS, (u[42 + i] + i) % 22 / 22 * _CANVAS
                 draw.line([(x, y - 8), (x - 5, y + 8)], 255, 2)
-            share = np.asarray(layer.reduce(_SCALE), np.float32)[..., None] * np.float32(0.62 / 255)
-            wet = pixels * np.float32(0.84)
-            return wet + share * (np.array([196, 214, 240], np.float32) - wet)
+            share = _spread(layer) * np.float32(0.62 / 255)
+            pixels *= np.float32(0.84)
+            return _towards(pixels, _RAIN, share)
         case "snow":
             layer = Image.new("L", (_CANVAS, _CANVAS), 0)
             draw = ImageDraw.Draw(layer)
             for i in range(22):
                 x, y = u[20 + i] * _CANVAS, (u[42 + i] + i) % 22 / 22 * _CANVAS
                 draw.ellipse((x - 2, y - 2, x + 2, y + 2), 255)
-            share = np.asarray(layer.reduce(_SCALE), np.float32)[..., None] * np.float32(1 / 255)
-            cold = pixels * np.float32(0.94) + np.float32(10)
-            return cold + share * (np.float32(255) - cold)
+            share = _spread(layer) * np.float32(1 / 255)
+            pixels *= np.float32(0.94)
+            pixels += np.float32(10)
+            return _towards(pixels, np.float32(255), share)
         case _:
             return pixels
+
+
+def _spread(layer: Image.Image) -> np.ndarray:
+    """A layer at twice the size as float32 [64, 64, 3], three equal channels: NumPy broadcasts slowly to three."""
+    small = layer.reduce(_SCALE)
+    return np.array(Image.merge("RGB", (small, small, small)), np.float32)
+
+
+def _towards(pixels: np.ndarray, colour: np.ndarray | np.float32, share: np.ndarray) -> np.ndarray:
+    """Blend ``share`` (0 to 1) of ``colour`` into ``pixels``, in place."""
+    step = colour - pixels
+    step *= share
+    pixels += step
+    return pixels
 
 
 def _paint(scene: Scene, owners: ImageDraw.ImageDraw | None) -> Image.Image:
     # The light of the hour falls on the ground and on things; the sky has a colour of its own.
     red, green, blue = _LIGHTS[scene.time]
     light = (red * scene.gain, green * scene.gain, blue * scene.gain)
-    sky_top, sky_low = (np.array(c, np.float32) * np.float32(scene.gain) for c in _SKIES[scene.time])
+    sky_top, sky_low = _SKIES[scene.time] * np.float32(scene.gain)
     far, near = (np.array(lit(c, light), np.float32) for c in _GROUNDS[scene.terrain])
     top = round(scene.horizon * _SCALE)
     rows = np.empty((_CANVAS, 3), np.float32)
@@ -158,8 +178,9 @@ def draw(scene: Scene) -> np.ndarray:
     small = _paint(scene, None).reduce(_SCALE)
     if scene.weather == "clear":
         return np.asarray(small)
-    pixels = _weather(np.asarray(small, np.float32), scene)
-    return np.minimum(pixels + np.float32(0.5), 255).astype(np.uint8)
+    pixels = _weather(np.array(small, np.float32), scene)
+    pixels += np.float32(0.5)
+    return np.minimum(pixels, 255, out=pixels).astype(np.uint8)
 
 
 def draw_seeds(seeds: Sequence[int] | range) -> np.ndarray:
