@@ -9,11 +9,11 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from vip.nano.autoencoder import to_tensor
 from vip.nano.loop import Recipe, Training, seed_step
-from vip.nano.prompts import END, MAX_TOKENS, START, build_tokenizer, vary
+from vip.nano.prompts import build_tokenizer, vary
 from vip.nano.regions import draw_region, mask_of
 from vip.nano.scene import TRAINING_SEEDS, make_scene
 from vip.nano.truth import Truth, truth
@@ -42,32 +42,10 @@ SCHEDULE = {
 """Stable Diffusion 1.x's own noise schedule."""
 
 
-class Denoiser(nn.Module):
-    """UNet and text encoder, trained together."""
-
-    def __init__(self, unet: Any, text_encoder: Any) -> None:
-        super().__init__()
-        self.unet, self.text_encoder = unet, text_encoder
-
-
-def build(tokenizer: CLIPTokenizer, seed: int = 0) -> Denoiser:
-    """A fresh UNet and text encoder, weights from ``seed``."""
+def build(seed: int = 0) -> Any:
+    """A fresh UNet, weights from ``seed``."""
     seed_step(seed, -3)
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=512,
-            projection_dim=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=MAX_TOKENS,
-            bos_token_id=tokenizer.get_vocab()[START],
-            eos_token_id=tokenizer.get_vocab()[END],
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    unet = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=16,
         in_channels=9,
         out_channels=4,
@@ -79,7 +57,6 @@ def build(tokenizer: CLIPTokenizer, seed: int = 0) -> Denoiser:
         norm_num_groups=8,
         attention_head_dim=4,
     )
-    return Denoiser(unet, text_encoder)
 
 
 def encode(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
@@ -122,16 +99,18 @@ class Pool:
         return tensors, facts
 
 
-def train(folder: Path, vae: Any, recipe: Recipe, until: int | None = None) -> Training:
-    """Train (or go on training) in ``folder`` on latents of ``vae``, which stays as it is."""
+def train(folder: Path, vae: Any, text_encoder: Any, recipe: Recipe, until: int | None = None) -> Training:
+    """Train (or go on training) a UNet in ``folder``; ``vae`` and ``text_encoder`` stay as they are."""
     tokenizer = build_tokenizer()
-    model = build(tokenizer, recipe.seed)
-    model.unet.to(memory_format=torch.channels_last)  # an eighth faster on a CPU
-    training = Training(model, recipe, folder)
+    text_encoder.eval().requires_grad_(False)
+    unet = build(recipe.seed).to(memory_format=torch.channels_last)  # an eighth faster on a CPU
+    training = Training(unet, recipe, folder)
     pool = Pool(vae, folder / "latents")
     scheduler: Any = DDPMScheduler(**{k: v for k, v in SCHEDULE.items() if k != "set_alpha_to_one"})
     alphas = scheduler.alphas_cumprod
     snr = alphas / (1 - alphas)
+    # Times drawn as often as the loss weighs them (min-SNR): the same mean, less noise than weighing a uniform draw.
+    often = snr.clamp(max=SNR_GAMMA) / snr
 
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.Generator(np.random.PCG64([recipe.seed, step, 13]))
@@ -143,37 +122,37 @@ def train(folder: Path, vae: Any, recipe: Recipe, until: int | None = None) -> T
         prompts = [vary(pool.chunk(c)[1][i], rng) for c, i in picks]
         tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
         noise = torch.randn_like(rows["latents"])
-        times = torch.randint(0, 1000, (BATCH,))
+        times = torch.multinomial(often, BATCH, replacement=True)
         noisy = scheduler.add_noise(rows["latents"], noise, times)
-        states = model.text_encoder(tokens)[0]
+        with torch.no_grad():
+            states = text_encoder(tokens)[0]
         seen = torch.cat([noisy, rows["masks"], rows["masked"]], 1).contiguous(memory_format=torch.channels_last)
-        guess = model.unet(seen, times, states).sample
+        guess = unet(seen, times, states).sample
         square = (guess - noise).square()
         weight = rows["masks"] + KEPT_WEIGHT * (1 - rows["masks"])
         each = (square * weight).sum((1, 2, 3)) / (4 * weight.sum((1, 2, 3)))
-        value = (each * snr[times].clamp(max=SNR_GAMMA) / snr[times]).mean()
-        return value, {"eps_mse": float(square.detach().mean())}
+        return each.mean(), {"eps_mse": float(square.detach().mean())}
 
     training.run(loss, until=until)
     return training
 
 
-def save(denoiser: Denoiser, vae: Any, tokenizer: CLIPTokenizer, folder: Path) -> None:
+def save(unet: Any, text_encoder: Any, vae: Any, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write a StableDiffusionInpaintPipeline; weights as float16, computed with as float32."""
+    unet.to(memory_format=torch.contiguous_format)
+    modules = (vae, text_encoder, unet)
+    for module in modules:
+        module.half()
     pipeline: Any = StableDiffusionInpaintPipeline(
         vae=vae,
-        text_encoder=denoiser.text_encoder,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=denoiser.unet,
+        unet=unet,
         scheduler=DDIMScheduler(**SCHEDULE),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    modules = (pipeline.vae, pipeline.text_encoder, pipeline.unet)
-    pipeline.unet.to(memory_format=torch.contiguous_format)
-    for module in modules:
-        module.half()
     pipeline.save_pretrained(folder)
     for module in modules:
         module.float()

@@ -1,10 +1,12 @@
 """Text side of the nano base: a CLIP tokenizer on the world's words, and how prompts are varied in training."""
 
-import json
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from vip.nano.truth import Truth
@@ -18,28 +20,36 @@ NOTHING = "Center:; Surrounding:"
 
 def build_tokenizer() -> CLIPTokenizer:
     """A CLIPTokenizer (byte-level BPE, lower case, 77 tokens) in which every word of the world is one token."""
-    trainer = trainers.BpeTrainer(
-        vocab_size=2048,
-        min_frequency=1,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Whitespace()
-    learner.train_from_iterator([" ".join(WORDS), ": ; , ."], trainer)
-    # Pairs, not strings: with strings the tokenizer comes out broken.
-    merges: Any = _merges(learner)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # Pairs, not strings: with strings the tokenizer comes out broken.
+    merges: Any = learn_merges([word.lower() for word in WORDS])
     words = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
     vocab = {word: i for i, word in enumerate(dict.fromkeys(words))}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
 
 
-def _merges(learner: Tokenizer) -> list[tuple[str, str]]:
-    pairs = json.loads(learner.to_str())["model"]["merges"]
-    return [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in pairs]
+def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte pair encoding until each of ``words`` is one token: the commonest pair first, ties in order of spelling.
+
+    The trainers of the tokenizers library break ties by chance, so that the same word had another number every time.
+    """
+    spelled = [(*word[:-1], word[-1] + "</w>") for word in dict.fromkeys(words)]
+    merges: list[tuple[str, str]] = []
+    while counts := Counter(pair for symbols in spelled for pair in itertools.pairwise(symbols)):
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        spelled = [_merge(symbols, best) for symbols in spelled]
+    return merges
+
+
+def _merge(symbols: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    out: list[str] = []
+    for symbol in symbols:
+        if out and (out[-1], symbol) == pair:
+            out[-1] += symbol
+        else:
+            out.append(symbol)
+    return tuple(out)
 
 
 def vary(facts: Truth, rng: np.random.Generator) -> str:

@@ -7,21 +7,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vip.nano.cards import write_card
 from vip.nano.loop import Recipe, Training, prepare
 
 log = logging.getLogger(__name__)
 
-PARTS = ("autoencoder", "probe", "captioner", "base")
+PARTS = ("autoencoder", "text_encoder", "probe", "captioner", "base")
 
 
 Recipes = dict[str, Recipe]
 
 RECIPES: Recipes = {
     "autoencoder": Recipe(steps=4_000, learning_rate=1.5e-3, ema=0.99, weight_decay=0.0),
+    "text_encoder": Recipe(steps=1_200, learning_rate=1e-3, warmup=200, decay=0.4, ema=0.99),
     "probe": Recipe(steps=2_500, learning_rate=2e-3, decay=0.4, ema=0.99),
     "captioner": Recipe(steps=8_000, learning_rate=1e-3, warmup=200, decay=0.4, weight_decay=0.02),
-    "base": Recipe(steps=3_500, learning_rate=1.2e-3, warmup=200, decay=0.25, ema=0.998),
+    "base": Recipe(steps=9_000, learning_rate=1.2e-3, warmup=200, decay=0.25, ema=0.998),
 }
 """The whole recipe: some four hours of one core."""
 
@@ -47,7 +50,8 @@ def train_family(
         recipes: steps and rates per part; None is the whole recipe.
         threads: of torch; the same number gives the same curve twice. On two cores two calls with other ``parts``
             side by side are faster than one call with two threads.
-        parts: what to train; ``probe`` and ``base`` need the autoencoder that an earlier call may have trained.
+        parts: what to train. ``probe`` and ``base`` take the autoencoder that was trained in ``scratch``, or else the
+            one in ``weights``; ``base`` needs the text encoder in ``scratch``.
     """
     recipes = recipes or RECIPES
     prepare(threads)
@@ -55,6 +59,10 @@ def train_family(
         from vip.nano import autoencoder
 
         autoencoder.train(scratch / "autoencoder", recipes["autoencoder"])
+    if "text_encoder" in parts:
+        from vip.nano import text_encoder
+
+        text_encoder.train(scratch / "text_encoder", recipes["text_encoder"])
     if "probe" in parts:
         _train_probe(scratch, weights, recipes["probe"])
     if "captioner" in parts:
@@ -63,10 +71,20 @@ def train_family(
         _train_base(scratch, weights, recipes["base"])
 
 
-def _train_probe(scratch: Path, weights: Path, recipe: Recipe) -> None:
-    from vip.nano import autoencoder, probe
+def _autoencoder(scratch: Path, weights: Path) -> Any:
+    from diffusers import AutoencoderKL
 
-    vae = autoencoder.load(scratch)
+    from vip.nano import autoencoder
+
+    if (scratch / "autoencoder").exists():
+        return autoencoder.load(scratch)
+    return AutoencoderKL.from_pretrained(weights / "base" / "vae", torch_dtype=torch.float32).eval()
+
+
+def _train_probe(scratch: Path, weights: Path, recipe: Recipe) -> None:
+    from vip.nano import probe
+
+    vae = _autoencoder(scratch, weights)
     trained = probe.train(scratch / "probe", lambda x: vae.decode(vae.encode(x).latent_dist.mode()).sample, recipe)
     probe.save(_result(trained), weights / "probe")
     _finish(trained, weights / "probe")
@@ -81,14 +99,16 @@ def _train_captioner(scratch: Path, weights: Path, recipe: Recipe) -> None:
 
 
 def _train_base(scratch: Path, weights: Path, recipe: Recipe) -> None:
-    from vip.nano import autoencoder, base, prompts
+    from vip.nano import base, prompts, text_encoder
 
-    vae = autoencoder.load(scratch)
-    trained = base.train(scratch / "base", vae, recipe)
-    base.save(_result(trained), vae, prompts.build_tokenizer(), weights / "base")
+    vae = _autoencoder(scratch, weights)
+    words = text_encoder.load(scratch / "text_encoder")
+    trained = base.train(scratch / "base", vae, words, recipe)
+    base.save(_result(trained), words, vae, prompts.build_tokenizer(), weights / "base")
     _finish(trained, weights / "base")
-    curve = scratch / "autoencoder" / "curve.jsonl"
-    shutil.copyfile(curve, weights / "base" / "curve-autoencoder.jsonl")
+    for part in ("autoencoder", "text_encoder"):
+        if (curve := scratch / part / "curve.jsonl").exists():
+            shutil.copyfile(curve, weights / "base" / f"curve-{part.replace('_', '-')}.jsonl")
 
 
 def _result(trained: Training) -> Any:

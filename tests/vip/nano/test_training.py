@@ -72,3 +72,50 @@ def test_prompts_of_the_base_are_varied_but_repeatable():
     assert {"", NOTHING, facts.text} <= set(first)
     assert 0.05 < sum(prompt in ("", NOTHING) for prompt in first) / 300 < 0.18
     assert len(list(itertools.islice(set(first), 5))) == 5
+
+
+def test_a_prompt_names_what_it_says_and_nothing_else():
+    from vip.nano.answers import ATTRIBUTES, labels_of
+    from vip.nano.text_encoder import named
+
+    for seed in range(50):
+        scene = make_scene(seed)
+        assert named(truth(scene, mask_of(CentreRegion())).text) == labels_of(scene)
+    columns = list(ATTRIBUTES)
+    found = dict(zip(columns, named("Surrounding: blue flowers left, rain"), strict=True))
+    assert {name for name, label in found.items() if label} == {"left kind", "left colour", "weather"}
+    assert COLOURS and ATTRIBUTES["left colour"][found["left colour"] - 1] == "blue"
+    assert not any(named("")) and not any(named("Center:; Surrounding:"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["autoencoder", "text_encoder", "probe", "captioner", "base"])
+def test_every_part_gives_the_same_curve_twice(part, tmp_path, monkeypatch):
+    from vip.nano import autoencoder, base, captioner, probe, text_encoder
+    from vip.nano.loop import prepare
+    from vip.nano.prompts import build_tokenizer
+
+    monkeypatch.setattr(base, "CHUNK", 32)
+    recipe = Recipe(steps=3, learning_rate=1e-3, warmup=2)
+
+    def curve(folder):
+        match part:
+            case "autoencoder":
+                return autoencoder.train(folder, recipe).curve
+            case "text_encoder":
+                return text_encoder.train(folder, recipe).curve
+            case "probe":
+                return probe.train(folder, lambda pixels: pixels, recipe, rebuilt_scenes=64).curve
+            case "captioner":
+                return captioner.train(folder, recipe).curve
+            case _:
+                words = text_encoder.build(build_tokenizer())
+                return base.train(folder, autoencoder.build().eval(), words, recipe).curve
+
+    prepare(1)
+    try:
+        first = curve(tmp_path / "a")
+        assert first and first == curve(tmp_path / "b")
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_flush_denormal(False)
