@@ -1,51 +1,19 @@
 """The whole run through the command line, on real parts: Prefect's server, vLLM, diffusers, real signals."""
 
-import json
-import os
 import re
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from schemas.manifest import ArtifactRef
-from schemas.tables import ANSWERS, CAPTION_REJECTS, CAPTIONS
-from storage.refs import Refs
+from schemas.tables import CAPTIONS
 from storage.store import ArtifactStore
 from storage.tables import read_table
+from tests.flows._command import SIZE, demo, stage, vip
 
 pytestmark = pytest.mark.slow
-SIZE = 60
-
-
-def environment():
-    """Ours without Prefect's settings: other tests of this process may have left those of a server that is gone."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-
-
-def vip(*arguments, root, check=True):
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments, "--root", str(root)],
-        capture_output=True,
-        text=True,
-        timeout=560,
-        check=False,
-        env=environment(),
-    )
-    assert not check or done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
-def demo(root, *more):
-    return json.loads(vip("demo", "--size", str(SIZE), "--steps", "6", "--json", *more, root=root).stdout)
-
-
-def stage(result, name):
-    return next(one for one in result["summary"]["stages"] if one["name"] == name)
 
 
 @pytest.fixture(scope="module")
@@ -124,80 +92,3 @@ def test_one_changed_image_costs_two_shards_and_its_own_captions(first, engine):
     result = demo(root, "--endpoint", engine.endpoint)
     assert stage(result, "shard")["made"] <= 3  # two shards and the dataset
     assert result["requests"] == 2  # one for each spec
-
-
-def test_sigkill_in_the_middle_of_captioning_loses_and_repeats_nothing(tmp_path, engine):
-    root = tmp_path / "root"
-    from vip.nano.dataset import write_scenes
-
-    write_scenes(tmp_path / "images", 300)
-    vip("shard", str(tmp_path / "images"), "--name", "scenes", "--bits", "2", root=root)
-    with (tmp_path / "caption.log").open("wb") as said:
-        running = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "caption", "scenes", "--root", str(root)],
-            start_new_session=True,
-            stdout=said,
-            stderr=said,
-            env=environment(),
-        )
-    _wait(lambda: len(_answered(root)) >= 20, running, tmp_path / "caption.log")
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    kept = len(_answered(root))
-    done = json.loads(vip("caption", "scenes", "--endpoint", engine.endpoint, "--json", root=root).stdout)
-    assert done["requests"] == 300 - kept
-    assert done["rows"] + done["rejected"] == 300
-    store = ArtifactStore(root)
-    captions = store.require(Refs(store.backend).get("captions/scenes"))
-    images = []
-    for ref in captions.inputs.values():
-        if ref.kind == "captions":
-            for name, schema in (("captions.parquet", CAPTIONS), ("rejects.parquet", CAPTION_REJECTS)):
-                images += read_table(store.read(store.require(ref), name), schema).column("image_sha256").to_pylist()
-    assert len(images) == len(set(images)) == 300
-    asked = [
-        request
-        for path in root.glob("answers/**/*.parquet")
-        for request in read_table(path, ANSWERS).column("request_id").to_pylist()
-    ]
-    assert len(asked) == len(set(asked))
-
-
-def _answered(root):
-    """Ids of the requests whose answers are kept: in whole lines of a journal, or published."""
-    kept = set()
-    for path in root.glob("scratch/answers/**/*"):
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-        kept |= {row["request_id"] for row in map(json.loads, lines) if "request_id" in row}
-    for path in root.glob("answers/**/*.parquet"):
-        kept |= set(read_table(path, ANSWERS).column("request_id").to_pylist())
-    return kept
-
-
-def _wait(ready, process, log, seconds=300):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"it ended before it could be killed:\n{log.read_text()}"
-        if ready():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"waited too long:\n{log.read_text()}")
-
-
-def test_a_folder_of_real_photographs_goes_through_the_same_run(tmp_path, engine):
-    import shutil
-
-    import skimage.data
-    import sklearn.datasets
-
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    sources = [Path(skimage.data.__file__).parent, Path(sklearn.datasets.__file__).parent / "images"]
-    for path in sorted(path for source in sources for path in source.iterdir()):
-        if path.suffix in (".png", ".jpg", ".jpeg", ".txt", ".xml"):
-            shutil.copy(path, folder)
-    result = demo(tmp_path / "root", "--images", str(folder), "--endpoint", engine.endpoint)
-    store = ArtifactStore(tmp_path / "root")
-    stats = store.require(ArtifactRef.model_validate(result["dataset"])).stats
-    assert stats["samples"] >= 20 and stats["reasons"]["not_an_image"] >= 1
-    assert (store.local(store.require(ArtifactRef.model_validate(result["report"]))) / "report.html").is_file()
