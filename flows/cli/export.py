@@ -39,28 +39,42 @@ def _index(root: str) -> Iterator["LineageIndex"]:
 )
 @shared_options
 def openlineage(out: Path | None, transport: Path | None, root: str, as_json: bool) -> None:
-    """OpenLineage events (NDJSON) of every artifact that stands."""
+    """OpenLineage events (NDJSON) of every artifact that stands.
+
+    Where the transport takes no event, the file is written whole all the same and the command fails.
+    """
     from openlineage.client.serde import Serde
 
     from flows.console import console
+    from schemas.errors import VipError
     from vip.lineage.export.openlineage import events
 
     if out is None and transport is None:
         raise click.UsageError("give --out FILE, --transport FILE, or both")
     console.quiet = as_json
     send = _client(transport) if transport else None
-    count = 0
+    count, sent, refused = 0, 0, None
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
     with _index(root) as index, (out or Path("/dev/null")).open("w", encoding="utf-8") as file:
         for event in events(index, console.progress):
             file.write(Serde.to_json(event) + "\n")
-            if send is not None:
-                send(event)
             count += 1
-    done = {"events": count, "file": str(out) if out else None, "sent": transport is not None}
+            if send is None or refused is not None:
+                continue
+            try:
+                send(event)
+                sent += 1
+            except VipError as error:
+                refused = error
+                if out is None:
+                    break
+    if refused is not None:
+        kept = f"; all {count:,} events are in {out}" if out else ""
+        raise VipError(f"{refused.reason}, after {sent:,} events{kept}", refused.remedy)
+    done = {"events": count, "file": str(out) if out else None, "sent": sent}
     print_json(done) if as_json else click.echo(
-        f"{count:,} events" + (f" in {out}" if out else "") + (", sent" if send else "")
+        f"{count:,} events" + (f" in {out}" if out else "") + (f", {sent:,} sent" if send else "")
     )
 
 
@@ -129,6 +143,8 @@ def _client(path: Path) -> Callable[[Any], None]:
     Raises:
         VipError: where the file or its transport is no good, or nobody takes the event.
     """
+    import copy
+
     import yaml
     from openlineage.client import OpenLineageClient
 
@@ -143,7 +159,7 @@ def _client(path: Path) -> Callable[[Any], None]:
 
     def send(event: Any) -> None:
         try:
-            client.emit(event)
+            client.emit(copy.deepcopy(event))  # it adds facets of its own, and events share their run
         except Exception as error:
             raise VipError(f"the OpenLineage server took no event: {error}", "check the transport's url") from error
 
