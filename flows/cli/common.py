@@ -23,6 +23,13 @@ def shared_options(function: F) -> F:
     )(function)
 
 
+def config_option(function: F) -> F:
+    """Add ``--config`` to a command; its function takes ``config: Path``, for ``load_config``."""
+    return click.option("--config", type=click.Path(path_type=Path), required=True, help="YAML, see configs/.")(
+        function
+    )
+
+
 def fail(error: VipError) -> NoReturn:
     """Print one line that says what was wrong and what to do, and exit with 1."""
     line = " ".join(str(error).split())

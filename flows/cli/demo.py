@@ -1,11 +1,10 @@
 """``vip demo``: the whole run on nano models."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from flows.cli.common import print_json, print_table, shared_options
+from flows.cli.common import print_json, shared_options
 
 
 @click.command()
@@ -19,6 +18,7 @@ def command(images: str | None, size: int, steps: int, endpoints: tuple[str, ...
 
     Run it again and it says what it reused.
     """
+    from flows.cli.result import show_result
     from flows.console import console
     from flows.run import local_run, scratch_folder
 
@@ -38,41 +38,3 @@ def command(images: str | None, size: int, steps: int, endpoints: tuple[str, ...
         print_json(result)
         return
     show_result(root, result)
-
-
-def show_result(root: str, result: Any) -> None:
-    """The end of a run: what was made, what was reused, where it is, what to do next."""
-    from flows.run import scratch_folder
-    from schemas.tables import CAPTIONS, METRICS
-    from storage.store import ArtifactStore
-    from storage.tables import read_table
-
-    store = ArtifactStore(root)
-    click.echo()
-    print_table(
-        [(one.name, f"{one.seconds:.1f} s", one.made, one.reused, one.note) for one in result.summary.stages],
-        ("stage", "time", "made", "reused", ""),
-    )
-    metrics = read_table(store.read(store.require(result.evaluation), "metrics.parquet"), METRICS).to_pylist()
-    click.echo()
-    print_table(
-        [(row["metric"], row["setting"], f"{row['value']:.4g}", row["n"], row["metric_id"][:12]) for row in metrics],
-        ("metric", "setting", "value", "images", "id"),
-    )
-    captions = store.require(store.require(result.captions).inputs[min(store.require(result.captions).inputs)])
-    caption = read_table(store.read(captions, "captions.parquet"), CAPTIONS, ["caption_id"]).column(0)[0].as_py()
-    page = store.local(store.require(result.report)) / "report.html"
-    checkpoint = store.local(store.require(result.checkpoint)) / "pipeline"
-    click.echo()
-    if not result.requests and not result.steps:
-        click.echo("Everything was found made: no caption was requested and no training step taken.")
-    print_table(
-        [
-            ("report", page),
-            ("checkpoint", checkpoint),
-            ("root", Path(scratch_folder(root).parent)),
-            ("next", f"vip audit caption {caption[:12]}"),
-            ("", f"vip audit metric {metrics[0]['metric_id'][:12]}"),
-            ("", "vip audit verify"),
-        ]
-    )

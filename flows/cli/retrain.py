@@ -4,19 +4,18 @@ from pathlib import Path
 
 import click
 
-from flows.cli.common import print_json, shared_options
+from flows.cli.common import config_option, load_config, print_json, shared_options
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), required=True, help="YAML, see configs/.")
+@config_option
 @shared_options
 def command(config: Path, root: str, as_json: bool) -> None:
     """Run shard -> caption -> gate -> train -> evaluate -> report, reusing what is done."""
-    from flows.cli.common import load_config
     from schemas.retrain_config import RetrainConfig
 
     wanted = load_config(config, RetrainConfig)
-    from flows.cli.demo import show_result
+    from flows.cli.result import show_result
     from flows.console import console
     from flows.run import local_run
 

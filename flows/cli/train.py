@@ -4,16 +4,15 @@ from pathlib import Path
 
 import click
 
-from flows.cli.common import print_json, print_table, shared_options
+from flows.cli.common import config_option, load_config, print_json, print_table, shared_options
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), required=True, help="YAML, see configs/.")
+@config_option
 @click.option("--check", is_flag=True, help="Only check the config and print the plan; needs no weights.")
 @shared_options
 def command(config: Path, check: bool, root: str, as_json: bool) -> None:
     """Fine-tune an inpainting model with C-T-S control on captioned datasets."""
-    from flows.cli.common import load_config
     from schemas.train_run import TrainRun
 
     wanted = load_config(config, TrainRun)

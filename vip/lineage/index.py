@@ -213,7 +213,7 @@ class LineageIndex:
                 for name, columns in _BULK.items():
                     self.db.execute(f"CREATE INDEX {name} ON {columns}")
             self.db.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: the connection lives on, and would go on inside half a transaction
             self.db.execute("ROLLBACK")
             raise
 

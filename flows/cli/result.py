@@ -1,0 +1,64 @@
+"""Result: how the end of a run is told, figures and all."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.common import print_table
+
+if TYPE_CHECKING:
+    from schemas.manifest import ArtifactRef
+    from schemas.run_result import RunResult
+    from storage.store import ArtifactStore
+
+
+def read_metrics(store: "ArtifactStore", evaluation: "ArtifactRef") -> list[dict[str, Any]]:
+    """The figures of an evaluation, rows of ``METRICS``."""
+    from schemas.tables import METRICS
+    from storage.tables import read_table
+
+    return read_table(store.read(store.require(evaluation), "metrics.parquet"), METRICS).to_pylist()
+
+
+def show_metrics(rows: list[dict[str, Any]]) -> None:
+    """The figures as a table, each with the id by which `vip audit metric` finds it."""
+    print_table(
+        [(row["metric"], row["setting"], f"{row['value']:.4g}", row["n"], row["metric_id"][:12]) for row in rows],
+        ("metric", "setting", "value", "images", "id"),
+    )
+
+
+def show_result(root: str, result: "RunResult") -> None:
+    """The end of a run: what was made, what was reused, where it is, what to do next."""
+    from flows.run import scratch_folder
+    from schemas.tables import CAPTIONS
+    from storage.store import ArtifactStore
+    from storage.tables import read_table
+
+    store = ArtifactStore(root)
+    click.echo()
+    print_table(
+        [(one.name, f"{one.seconds:.1f} s", one.made, one.reused, one.note) for one in result.summary.stages],
+        ("stage", "time", "made", "reused", ""),
+    )
+    metrics = read_metrics(store, result.evaluation)
+    click.echo()
+    show_metrics(metrics)
+    captions = store.require(store.require(result.captions).inputs[min(store.require(result.captions).inputs)])
+    caption = read_table(store.read(captions, "captions.parquet"), CAPTIONS, ["caption_id"]).column(0)[0].as_py()
+    page = store.local(store.require(result.report)) / "report.html"
+    checkpoint = store.local(store.require(result.checkpoint)) / "pipeline"
+    click.echo()
+    if not result.requests and not result.steps:
+        click.echo("Everything was found made: no caption was requested and no training step taken.")
+    print_table(
+        [
+            ("report", page),
+            ("checkpoint", checkpoint),
+            ("root", Path(scratch_folder(root).parent)),
+            ("next", f"vip audit caption {caption[:12]}"),
+            ("", f"vip audit metric {metrics[0]['metric_id'][:12]}"),
+            ("", "vip audit verify"),
+        ]
+    )
