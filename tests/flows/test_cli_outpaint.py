@@ -95,37 +95,70 @@ def test_what_is_not_said_is_proposed(root, photo, capsys):
     assert "Kept 2 2 14 14" in content[1]["text"]
 
 
-@pytest.mark.parametrize(
-    ("more", "says"),
-    [
-        ({"expand": "-4,0,0,0"}, "left is -4; a side cannot be negative"),
-        ({"expand": "0,0,0,0"}, "nothing would be generated"),
-        ({"expand": None}, "give either an expansion or a mask"),
-        ({"out": "nowhere/out.png"}, "does not exist; make it first"),
-        ({"out": "out.jpg"}, "ends in .png"),
-        ({"out": "photo.png"}, "is the picture itself"),
-    ],
-)
-def test_bad_calls_end_with_one_line(root, photo, capsys, more, says):
-    with pytest.raises(SystemExit) as ending:
-        call(root, photo, **more)
+def attempt(root, photo, *more, expand="8,8,8,8", out="out.png", checkpoint="promoted"):
+    """The one line that a call ends with on stderr; empty where it works."""
+    words = ["outpaint", str(photo), "--checkpoint", checkpoint, "--root", str(root), "--steps", "1"]
+    words += ["--out", str(photo.parent / out), *(["--expand", expand] if expand else []), *map(str, more)]
+    try:
+        main(words)
+    except SystemExit as ending:
+        assert ending.code == 1
+        return True
+    return False
+
+
+def save(path, pixels):
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+TEN = {
+    "a mask of another size": (lambda photo: mask_of(photo, np.full((20, 56), 255)), "is 56x20, the picture 56x40"),
+    "everything masked": (lambda photo: mask_of(photo, np.full((40, 56), 255)), "white everywhere, so nothing is kept"),
+    "nothing masked": (lambda photo: mask_of(photo, np.zeros((40, 56))), "black everywhere, so nothing would be"),
+    "a negative expansion": (lambda photo: {"expand": "-4,0,0,0"}, "left is -4; a side cannot be negative"),
+    "no expansion at all": (lambda photo: {"expand": "0,0,0,0"}, "nothing would be generated"),
+    "neither expansion nor mask": (lambda photo: {"expand": None}, "give either an expansion or a mask"),
+    "a missing checkpoint": (lambda photo: {"checkpoint": "gone"}, "no checkpoint is called 'gone'"),
+    "a corrupt file": (lambda photo: photo.write_bytes(photo.read_bytes()[:300]) and {}, "cannot be read as a picture"),
+    "a target nowhere": (lambda photo: {"out": "nowhere/out.png"}, "does not exist; make it first"),
+    "a target that is a folder": (lambda photo: (photo.parent / "o.png").mkdir() or {"out": "o.png"}, "is a folder"),
+    "a target under a file": (lambda photo: {"out": "photo.png/out.png"}, "does not exist; make it first"),
+    "a target that is no PNG": (lambda photo: {"out": "out.jpg"}, "ends in .png"),
+    "the picture as target": (lambda photo: {"out": "photo.png"}, "is the picture itself"),
+    "a dead endpoint": (lambda photo: {"more": ("--endpoint", "http://127.0.0.1:9")}, "does not answer"),
+}
+
+
+def mask_of(photo, values):
+    return {"expand": None, "more": ("--mask", save(photo.parent / "mask.png", values.astype(np.uint8)))}
+
+
+@pytest.mark.parametrize("name", list(TEN))
+def test_bad_calls_end_with_one_line_and_leave_nothing(root, photo, capsys, name):
+    change, says = TEN[name]
+    changes = change(photo)
+    more = changes.pop("more", ())
+    before = sorted(photo.parent.iterdir())
+    assert attempt(root, photo, *more, **changes)
     said = capsys.readouterr().err.strip().splitlines()
-    assert ending.value.code == 1 and len(said) == 1 and says in said[0]
+    assert len(said) == 1 and says in said[0], said
+    assert sorted(photo.parent.iterdir()) == before
 
 
-def test_bad_checkpoints_pictures_and_masks_end_with_one_line(root, photo, capsys):
-    def fails(*words):
-        with pytest.raises(SystemExit) as ending:
-            main(["outpaint", "--root", str(root), "--out", str(photo.parent / "o.png"), *map(str, words)])
-        said = capsys.readouterr().err.strip().splitlines()
-        assert ending.value.code == 1 and len(said) == 1
-        return said[0]
-
-    assert "no checkpoint is called 'gone'" in fails(photo, "--checkpoint", "gone", "--expand", "8,8,8,8")
-    (photo.parent / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
-    torn = fails(photo.parent / "torn.jpg", "--checkpoint", "promoted", "--expand", "8,8,8,8")
-    assert "torn.jpg cannot be read as a picture" in torn
-    Image.new("L", (56, 40), 0).save(photo.parent / "mask.png")
-    assert "nothing would be generated" in fails(photo, "--checkpoint", "promoted", "--mask", photo.parent / "mask.png")
-    busy = fails(photo, "--checkpoint", "promoted", "--expand", "8,8,8,8", "--endpoint", "http://127.0.0.1:9")
-    assert "does not answer" in busy
+def test_odd_calls_end_with_the_right_picture(root, photo, capsys):
+    place = photo.parent
+    clear = np.dstack([np.full((40, 56, 3), 200, np.uint8), np.zeros((40, 56), np.uint8)])
+    assert not attempt(root, save(place / "clear.png", clear), out="clear-out.png")
+    with Image.open(place / "clear-out.png") as made:  # transparent pixels lie over white
+        assert made.mode == "RGB" and np.asarray(made)[12:44, 12:60].min() == 255
+    assert not attempt(
+        root, save(place / "dot.png", np.full((1, 1, 3), 77, np.uint8)), "--feather", 0, out="dot-out.png"
+    )
+    with Image.open(place / "dot-out.png") as made:
+        assert made.size == (17, 17) and made.getpixel((8, 8)) == (77, 77, 77)
+    capsys.readouterr()
+    assert not attempt(root, photo, "--surrounding", "tree " * 500, out="long-out.png")
+    told = capsys.readouterr().out
+    assert "not read" in told and "tree" in told.replace(" ", "")
+    assert read_lineage(place / "long-out.png")["surrounding_prompt"] == "tree " * 500

@@ -41,13 +41,16 @@ def fresh_checkpoint(store: ArtifactStore, base: Manifest, base_folder: Path, a:
     def build(folder: Path) -> dict[str, Any]:
         import torch
 
+        from vip.diffusion.load import quiet
         from vip.diffusion.pipeline import VIPOutpaintPipeline
 
-        pipeline = VIPOutpaintPipeline.from_base(str(base_folder), branches="key_value", dtype=torch.float32)
+        with quiet():
+            pipeline = VIPOutpaintPipeline.from_base(str(base_folder), branches="key_value", dtype=torch.float32)
         with torch.no_grad():
             for _, weight in pipeline.control.fusion():
                 weight.fill_(a)
-        pipeline.save_pretrained(str(folder), safe_serialization=True)
+        with quiet():
+            pipeline.save_pretrained(str(folder), safe_serialization=True)
         return {"steps": 0}
 
     return store.build(recipe, build)[0]

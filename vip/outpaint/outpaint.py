@@ -114,7 +114,7 @@ def plan_sizes(painter: Painter, canvas: Canvas, settings: OutpaintSettings) -> 
     if settings.tiles == 0 or settings.strength == 0:
         return sizes
     finest = 1.0
-    while finest > first and len(painter.tiles(_mask_at(canvas.mask, *_size(height, width, finest)))) > settings.tiles:
+    while finest > first and len(painter.tiles(mask_at(canvas.mask, *_size(height, width, finest)))) > settings.tiles:
         finest *= 0.92
     scale = first
     while scale * 1.25 < finest:
@@ -134,7 +134,7 @@ def _paint(
     generator = torch.Generator("cpu").manual_seed(seed)
     painted = canvas.pixels
     for number, (height, width) in enumerate(sizes, 1):
-        mask = _mask_at(canvas.mask, height, width)
+        mask = mask_at(canvas.mask, height, width)
         known = np.where(mask[..., None] == 1, np.uint8(0), resized(_filled(canvas), height, width))
         start = np.where(mask[..., None] == 1, resized(painted, height, width), known) if number > 1 else None
         painted = painter.paint(
@@ -159,7 +159,7 @@ def _filled(canvas: Canvas) -> np.ndarray:
     return np.where(canvas.mask[..., None] == 1, np.rint(mean).astype(np.uint8), canvas.pixels)
 
 
-def _mask_at(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def mask_at(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """The mask at another size; a pixel that is partly unknown is generated."""
     if mask.shape == (height, width):
         return mask

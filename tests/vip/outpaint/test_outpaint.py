@@ -13,9 +13,14 @@ from schemas.errors import VipError
 from schemas.outpaint_settings import OutpaintSettings
 from tests.vip.evaluation.world import make_pipeline
 from vip.diffusion.paste import feather_weights
+from vip.nano.dataset import DEMO_SEED
+from vip.nano.scene import make_scene
+from vip.nano.world import draw
+from vip.outpaint.borders import Lines, edges_of, strongest_step
 from vip.outpaint.canvas import expanded, masked, open_picture, parse_expansion
+from vip.outpaint.figures import base_pipeline
 from vip.outpaint.files import check_target, contact_sheet, read_lineage, write_png
-from vip.outpaint.outpaint import outpaint, plan_sizes
+from vip.outpaint.outpaint import outpaint, outpaint_canvas, plan_sizes
 from vip.outpaint.painter import Painter
 from vip.outpaint.tiles import plan_tiles, window
 
@@ -235,3 +240,47 @@ def test_a_contact_sheet_holds_every_result():
     sheet = np.asarray(contact_sheet([Image.new("RGB", (100, 50), (value, 0, 0)) for value in (10, 20, 30, 40, 50)]))
     reds = set(sheet[..., 0][sheet[..., 1] == 0].tolist())
     assert reds == {10, 20, 30, 40, 50}
+
+
+def test_a_border_of_tiles_is_found_where_there_is_one():
+    rng = np.random.default_rng(0)
+    smooth = np.cumsum(rng.normal(0, 2, (128, 160, 3)), axis=1)
+    smooth = ((smooth - smooth.min()) / np.ptp(smooth) * 200).astype(np.uint8)
+    mask = np.ones((128, 160), np.uint8)
+    tiles = plan_tiles(32, 40, 16, 4)
+    lines = edges_of(tiles, (128, 160), (128, 160), 4)
+    assert lines.rows and lines.columns
+    assert strongest_step(smooth, mask, lines) < 2
+    tiled = smooth.copy()
+    tiled[:, lines.columns[1] :] += 40
+    assert strongest_step(tiled, mask, lines) > 5
+    # What lies under the kept part is nobody's border.
+    mask[:, lines.columns[1] - 1 : lines.columns[1] + 1] = 0
+    assert strongest_step(tiled, mask, lines) < 2
+
+
+@pytest.mark.slow
+def test_the_nano_base_leaves_no_border_of_tiles():
+    """Twice the model's size across, refined by tiles: their edges stand out no more than other places do."""
+    pipeline = base_pipeline()
+    canvas = expanded(Image.fromarray(draw(make_scene(DEMO_SEED))), 32, 16, 32, 16)
+    settings = quick(steps=6, guidance=1.0, feather=2, count=2)
+    one, other = (np.asarray(made.image) for made in outpaint_canvas(canvas, pipeline, "car", "sea, dusk", settings))
+    painter = Painter(pipeline, "", "", 1.0)
+    sizes = plan_sizes(painter, canvas, settings)
+    tiles = painter.tiles(canvas.mask)
+    assert sizes[-1] == canvas.mask.shape and len(tiles) > 4
+    edges = edges_of(tiles, sizes[-1], sizes[-1], painter.cell)
+
+    def seen(picture, rows, columns):
+        return [strongest_step(picture, canvas.mask, Lines((n,), ())) for n in rows] + [
+            strongest_step(picture, canvas.mask, Lines((), (n,))) for n in columns
+        ]
+
+    anywhere = np.quantile(seen(one, range(12, 84), range(12, 116)), 0.9)
+    assert np.mean(seen(one, *edges)) < anywhere
+    # The measure would see it: two pictures of one canvas, side by side at the tiles' edges.
+    mixed = one.copy()
+    for first, second in zip(edges.columns[::2], edges.columns[1::2], strict=False):
+        mixed[:, first:second] = other[:, first:second]
+    assert np.mean(seen(mixed, (), edges.columns)) > anywhere
