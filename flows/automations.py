@@ -11,18 +11,20 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.recaption import CAPTIONS_PASSED
 
+HEARTBEAT_VARIABLE = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 HEARTBEAT_SECONDS = 180
-"""How often a running flow says that it is alive; set as PREFECT_FLOWS_HEARTBEAT_FREQUENCY in prefect.yaml."""
+"""How often a running flow says that it is alive where the variable is not set; Prefect allows no less than 30."""
 
 
-def automations(retrain_id: Any, silence: float = 3 * HEARTBEAT_SECONDS) -> list[Automation]:
+def automations(retrain_id: Any, silence: float) -> list[Automation]:
     """The automations of the project.
 
     Args:
         retrain_id: id of the deployment ``retrain``.
         silence: seconds without a heartbeat after which a run counts as dead.
     """
-    over = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    # A suspended run has no process, and is not dead.
+    over = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")}
     return [
         Automation(
             name="vip: mark dead runs as crashed",

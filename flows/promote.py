@@ -3,8 +3,10 @@
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
+from flows.approval import ask_person
 from flows.evaluate import evaluate
 from flows.tasks import open_store
+from schemas.approval import ApprovalRules
 from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import ArtifactRef, Manifest
 from schemas.promotion import PromotionRules
@@ -34,10 +36,12 @@ def promote(
     prompts: dict[str, ArtifactRef],
     exam: EvaluateConfig,
     rules: PromotionRules,
+    approval: ApprovalRules | None = None,
 ) -> ArtifactRef:
     """Examine the promoted checkpoint in the very exam of the new one, compare them, and move ``promoted/<name>``.
 
-    The exam of the promoted one is found by its key where images and captions have not changed since.
+    The exam of the promoted one is found by its key where images and captions have not changed since. With ``approval``
+    the run pauses before the move until a person has agreed.
 
     Returns:
         The ``promotion`` artifact.
@@ -45,7 +49,7 @@ def promote(
     store = open_store(root)
     other, rolled_back = rival(store, name, store.require(evaluation).inputs["checkpoint"])
     incumbent = None if other is None else evaluate(root, other.ref, dataset, prompts, exam)
-    return decision(root, name, evaluation, incumbent, rules, rolled_back)
+    return decision(root, name, evaluation, incumbent, rules, rolled_back, approval)
 
 
 @task(task_run_name="promote")
@@ -56,11 +60,13 @@ def decision(
     incumbent: ArtifactRef | None,
     rules: PromotionRules,
     rolled_back: bool,
+    approval: ApprovalRules | None,
 ) -> ArtifactRef:
     """Judge, say so on Prefect's page, and move the ref where the checkpoint is promoted."""
     store = open_store(root)
     against = None if incumbent is None else store.require(incumbent)
-    made = judge_promotion(store, store.require(evaluation), against, rules, rolled_back)
+    agree = None if approval is None else lambda reasons: ask_person(name, reasons, approval)
+    made = judge_promotion(store, store.require(evaluation), against, rules, rolled_back, agree)
     told = "; ".join(made.stats["reasons"])
     if made.stats["promoted"]:
         Refs(store.backend).set(f"promoted/{name}", store.require(evaluation).inputs["checkpoint"], note=told[:300])

@@ -24,10 +24,11 @@ def recaption(root: str, config: RetrainConfig) -> ArtifactRef:
     gate(root, captioned.caption_set, config.caption.gate)
     refs = Refs(open_store(root).backend)
     if refs.get(f"captions/{name}") != captioned.caption_set:
-        refs.set(f"captions/{name}", captioned.caption_set, note="recaption")
+        # Announced first: a run that dies between the two announces it again, and what is made already costs nothing.
         emit_event(
             CAPTIONS_PASSED,
             resource={"prefect.resource.id": f"vip.captions.{name}", "vip.digest": captioned.caption_set.digest},
             payload={"asked": captioned.asked.requests, "captions": captioned.captions, "rejected": captioned.rejected},
         )
+        refs.set(f"captions/{name}", captioned.caption_set, note="recaption")
     return captioned.caption_set

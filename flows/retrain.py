@@ -47,9 +47,12 @@ def retrain(root: str, config: RetrainConfig) -> RunResult:
         prompts = dict(zip(("oracle", "centre_only"), (one.caption_set for one in captioned), strict=False))
         evaluation = evaluate(root, checkpoint, dataset, prompts, config.evaluate)
 
-    # It takes the place of the promoted one only where the same exam shows it not worse.
+    # It takes the place of the promoted one only where the same exam shows it not worse, and a person
+    # agrees where the config asks for one.
     with account.stage("promote"):
-        promotion = promote(root, config.shard.name, evaluation, dataset, prompts, config.evaluate, config.promote)
+        promotion = promote(
+            root, config.shard.name, evaluation, dataset, prompts, config.evaluate, config.promote, config.approval
+        )
 
     store = open_store(root)
     summary = account.close(store, [checked, promotion], asked)

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.approval import ApprovalRules
 from schemas.bank import Bank
 from schemas.budget import Budget
 from schemas.evaluate_config import EvaluateConfig
@@ -40,6 +41,7 @@ class RetrainConfig(BaseModel):
         source: folder, tars or Parquet with images.
         bank: the (view, region) pairs that are captioned, trained on and examined.
         promote: what a checkpoint must show to take the place of the promoted one.
+        approval: where given, a person must agree as well: the run pauses before the promotion.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +53,7 @@ class RetrainConfig(BaseModel):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromotionRules = PromotionRules()
+    approval: ApprovalRules | None = None
 
     @model_validator(mode="after")
     def _one_geometry(self) -> "RetrainConfig":

@@ -9,11 +9,20 @@ import click
 
 from flows.cli.common import print_json, print_table, shared_options
 
+_PROJECT = Path(__file__).resolve().parents[2]
+
 
 @click.command()
 @click.option("--work-pool", default="vip", show_default=True, help="Work pool to deploy to; made where missing.")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=_PROJECT / "prefect.yaml",
+    help="Deployment file; by default the checkout's prefect.yaml. Paths in it start at the checkout.",
+)
 @shared_options
-def command(work_pool: str, root: str, as_json: bool) -> None:
+def command(work_pool: str, path: Path, root: str, as_json: bool) -> None:
     """Create or update the deployments of prefect.yaml and the automations; running it twice changes nothing.
 
     Needs a Prefect server (PREFECT_API_URL) and a checkout of the project; a worker then runs what is due:
@@ -24,18 +33,17 @@ def command(work_pool: str, root: str, as_json: bool) -> None:
 
     if configured_url() is None:
         raise VipError("no Prefect server is configured", "start one with `prefect server start`, set PREFECT_API_URL")
-    project = Path(__file__).resolve().parents[2]
-    if not (project / "prefect.yaml").is_file():
-        raise VipError("prefect.yaml is not beside the package", "run `vip deploy` from a checkout of the project")
-    _check(project / "prefect.yaml")
+    if not path.is_file():
+        raise VipError(f"there is no {path}", "run `vip deploy` from a checkout of the project, or give --file")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    silence = _check(path)
     _make_pool(work_pool)
     absolute = root if "://" in root else str(Path(root).resolve())
-    environment = {**os.environ, "PWD": str(project), "VIP_ROOT": absolute, "VIP_POOL": work_pool}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "prefect.yaml"],
-        cwd=project,
+    environment = {**os.environ, "PWD": str(_PROJECT), "VIP_ROOT": absolute, "VIP_POOL": work_pool}
+    done = subprocess.run(  # noqa: S603 - our own command, no shell
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path.resolve())],
+        cwd=_PROJECT,
         env=environment,
         capture_output=True,
         text=True,
@@ -43,7 +51,7 @@ def command(work_pool: str, root: str, as_json: bool) -> None:
     if done.returncode:
         why = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-3:]
         raise VipError(f"prefect deploy failed: {' | '.join(why)}", "is the server reachable?")
-    rows = [*_deployments(), *_automations()]
+    rows = [*_deployments(), *_automations(silence)]
     if as_json:
         print_json([{"what": what, "name": name, "state": state} for what, name, state in rows])
         return
@@ -51,21 +59,30 @@ def command(work_pool: str, root: str, as_json: bool) -> None:
     click.echo(f"\nnext  prefect worker start --pool {work_pool}")
 
 
-def _check(path: Path) -> None:
-    """Validate the configs in a deployment file: a schedule that fails every night is worse than an error now."""
+def _check(path: Path) -> float:
+    """Validate the configs in a deployment file: a schedule that fails every night is worse than an error now.
+
+    Returns:
+        Seconds without a heartbeat after which a run counts as dead: three times the slowest heartbeat in the file.
+    """
     import yaml
     from pydantic import BaseModel
 
+    from flows.automations import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
     from flows.cli.common import validated
     from schemas.evaluate_run import EvaluateRun
     from schemas.retrain_config import RetrainConfig
 
     models: dict[str, type[BaseModel]] = {"config": RetrainConfig, "run": EvaluateRun}
+    heartbeats = []
     for deployment in yaml.safe_load(path.read_text())["deployments"]:
+        variables = deployment.get("work_pool", {}).get("job_variables", {}).get("env", {})
+        heartbeats.append(float(variables.get(HEARTBEAT_VARIABLE, HEARTBEAT_SECONDS)))
         for name, model in models.items():
             if name in deployment.get("parameters", {}):
                 values = deployment["parameters"][name]
                 validated(model, f"{path.name}, deployment {deployment['name']}", **values)
+    return 3 * max(heartbeats)
 
 
 def _make_pool(name: str) -> None:
@@ -92,11 +109,11 @@ def _deployments() -> list[tuple[str, str, str]]:
     ]
 
 
-def _automations() -> list[tuple[str, str, str]]:
+def _automations(silence: float) -> list[tuple[str, str, str]]:
     from prefect.client.orchestration import get_client
 
     from flows.automations import automations, put_automation
 
     with get_client(sync_client=True) as client:
         retrain = client.read_deployment_by_name("retrain/retrain").id
-    return [("automation", str(one.name), put_automation(one)) for one in automations(retrain)]
+    return [("automation", str(one.name), put_automation(one)) for one in automations(retrain, silence)]

@@ -1,8 +1,11 @@
 """Promote: whether a checkpoint may take the place of the promoted one, as an artifact with its reasons."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from schemas.approval import Approval
+from schemas.canonical import canonical_json
 from schemas.manifest import Manifest, Recipe
 from schemas.promotion import PromotionRules
 from schemas.tables import COMPARISON
@@ -11,6 +14,7 @@ from storage.tables import write_table
 from vip.evaluation.compare import compare
 
 COMPARISON_TABLE = "comparison.parquet"
+APPROVAL_FILE = "approval.json"
 ROLLED_BACK = "it was promoted before and rolled back; `vip ref set` promotes it by hand"
 _ENOUGH = ("better", "not worse")
 
@@ -21,6 +25,7 @@ def judge_promotion(
     incumbent: Manifest | None,
     rules: PromotionRules,
     rolled_back: bool = False,
+    agree: Callable[[list[str]], Approval] | None = None,
 ) -> Manifest:
     """Compare a checkpoint with the promoted one in the same exam, image by image.
 
@@ -31,10 +36,12 @@ def judge_promotion(
             nothing that still stands: the new one is then promoted without a comparison.
         rules: what it must show.
         rolled_back: the new one was promoted once and a person went back; it is not promoted again by itself.
+        agree: asks a person, given the reasons, where the rules are kept; None where no person is to be asked. What the
+            person said is kept, so that one decision is asked for once.
 
     Returns:
-        A ``promotion`` artifact with ``comparison.parquet`` (schema ``COMPARISON``, all metrics and settings); its
-        stats hold ``promoted`` and ``reasons``, one a rule.
+        A ``promotion`` artifact with ``comparison.parquet`` (schema ``COMPARISON``, all metrics and settings) and,
+        where a person was asked, ``approval.json``; its stats hold ``promoted`` and ``reasons``, one a rule.
 
     Raises:
         VipError: where the exams differ.
@@ -43,6 +50,8 @@ def judge_promotion(
     if incumbent is not None:
         inputs["incumbent"] = incumbent.ref
     params = {"rules": rules.model_dump(mode="json"), "rolled_back": rolled_back}
+    if agree is not None:
+        params["approval"] = True
     recipe = Recipe(kind="promotion", stage="judge_promotion", inputs=inputs, params=params)
 
     def build(folder: Path) -> dict[str, Any]:
@@ -51,6 +60,10 @@ def judge_promotion(
         promoted, reasons = (True, ["nothing was promoted before"]) if incumbent is None else decide(rows, rules)
         if rolled_back:
             promoted, reasons = False, [ROLLED_BACK, *reasons]
+        if promoted and agree is not None:
+            said = agree(reasons)
+            (folder / APPROVAL_FILE).write_bytes(canonical_json(said.model_dump(mode="json")))
+            promoted, reasons = said.approve, [*reasons, said.sentence]
         return {"rows": {COMPARISON_TABLE: count}, "promoted": promoted, "reasons": reasons}
 
     return store.build(recipe, build)[0]

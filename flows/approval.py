@@ -1,0 +1,39 @@
+"""Approval: the run pauses until a person says on Prefect's page, or through its API, whether to promote."""
+
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+
+from flows.console import console
+from schemas.approval import Approval, ApprovalRules
+from schemas.errors import VipError
+
+_LOOK_SECONDS = 5
+
+
+def ask_person(name: str, reasons: list[str], rules: ApprovalRules) -> Approval:
+    """Pause the flow that is running until somebody resumes it with an ``Approval``.
+
+    Args:
+        name: of the dataset whose checkpoint is to be promoted.
+        reasons: why it may be; they are shown beside the form.
+        rules: how long to wait.
+
+    Raises:
+        VipError: where nobody answers in time.
+    """
+    shown = "\n".join(f"* {reason}" for reason in reasons)
+    form = RunInput.subclass_from_base_model_type(Approval).with_initial_data(
+        description=f"Promote the new checkpoint of **{name}**?\n\n{shown}"
+    )
+    console.say(f"  waiting for a person to resume this run on Prefect's page, {rules.hours:g} h at most")
+    try:
+        said = pause_flow_run(
+            wait_for_input=form, timeout=int(rules.hours * 3600), poll_interval=_LOOK_SECONDS, key="promotion"
+        )
+    except FlowPauseTimeout:
+        raise VipError(
+            f"nobody said within {rules.hours:g} h whether to promote the checkpoint",
+            "run again to be asked again; what was made is kept",
+        ) from None
+    return Approval.model_validate(said.model_dump(include=set(Approval.model_fields)))
