@@ -25,6 +25,7 @@ class RejectReason(StrEnum):
     DAMAGED_TAR = "damaged_tar"  # a tar that ends early or holds a broken header; what can be read is read
     DAMAGED_PARQUET = "damaged_parquet"  # a Parquet file, or a row group in one, that cannot be read
     WRONG_SCHEMA = "wrong_schema"  # a Parquet file without a column of image bytes
+    MISSING = "missing"  # a split list names it, the source does not hold it
     SUPPRESSED = "suppressed"  # on the suppression list
 
 
@@ -37,6 +38,8 @@ class ShardSettings(BaseModel):
         samples_per_shard: what None aims at.
         test_share: share of the samples that go to test where the source states no split, 0..1.
         splits: folder name (or first word of a tar's or Parquet file's name) -> split. Empty: by key alone.
+        train_list, test_list: files that name the images of each split; what neither names stays out. They go before
+            ``splits``.
         max_pixels: images with more are rejected without decoding them.
         max_bytes: files with more are rejected without reading them.
         image_column: column of a Parquet file that holds the bytes; None looks for the only one that can.
@@ -59,6 +62,8 @@ class ShardSettings(BaseModel):
         "valid": "test",
         "validation": "test",
     }
+    train_list: str | None = None
+    test_list: str | None = None
     max_pixels: int = Field(default=PILLOW_PIXEL_LIMIT, ge=1, le=PILLOW_PIXEL_LIMIT)
     max_bytes: int = Field(default=256 << 20, ge=1)
     image_column: str | None = None

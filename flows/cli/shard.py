@@ -1,5 +1,7 @@
 """``vip shard``: a source of images becomes a dataset."""
 
+from typing import Any
+
 import click
 
 from flows.cli.common import print_json, print_table, shared_options
@@ -11,10 +13,10 @@ from flows.cli.common import print_json, print_table, shared_options
 @click.option("--bits", type=click.IntRange(1, 20), help="Leading key bits that name a shard. [default: by size]")
 @click.option("--samples-per-shard", type=click.IntRange(1), default=2000, show_default=True)
 @click.option("--test-share", type=click.FloatRange(0, 1), default=0.1, show_default=True)
+@click.option("--train-list", help="File that names the training images, one a line; what no list names stays out.")
+@click.option("--test-list", help="The same for the test images.")
 @shared_options
-def command(
-    source: str, name: str, bits: int | None, samples_per_shard: int, test_share: float, root: str, as_json: bool
-) -> None:
+def command(source: str, name: str, root: str, as_json: bool, **values: Any) -> None:
     """Turn SOURCE (a folder, tars or Parquet with image bytes) into a dataset of WebDataset shards.
 
     A sample is named by the SHA-256 of its bytes. What is no image is listed in the dataset's rejects table.
@@ -24,9 +26,7 @@ def command(
     from flows.run import local_run
     from schemas.sharding import ShardSettings
 
-    settings = validated(
-        ShardSettings, "vip shard", name=name, bits=bits, samples_per_shard=samples_per_shard, test_share=test_share
-    )
+    settings = validated(ShardSettings, "vip shard", name=name, **values)
     console.quiet = as_json
     with local_run(root):
         from flows.shard import shard

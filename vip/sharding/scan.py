@@ -15,6 +15,7 @@ from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
 from storage.items import Hidden, Item, Place, Unread
 from storage.sources import Found, walk_source
+from storage.split_lists import SplitLists
 from vip.sharding.inspect import HEAD, looks_like_image
 from vip.sharding.pool import batches, bounded_map
 
@@ -59,7 +60,7 @@ class SourceScan:
         members: every candidate, sorted by key. Whether it decodes is found out by the shard that holds it.
         rejects: what is no candidate, sorted by name.
         suppressed: digest of the suppression list.
-        counts: files, hidden, sidecars, duplicates.
+        counts: files, hidden, sidecars, duplicates, and with split lists: unlisted.
     """
 
     source: str
@@ -116,7 +117,9 @@ def scan_source(
     state = _State(settings, unwanted)
     done = 0
     look = _Look(settings.max_bytes)
-    groups = batches(walk_source(source, settings), _size_of, _BATCH_ITEMS, _BATCH_BYTES)
+    lists = SplitLists.of(settings)
+    walk = walk_source(source, settings)
+    groups = batches(lists.choose(walk) if lists else walk, _size_of, _BATCH_ITEMS, _BATCH_BYTES)
     for batch in bounded_map(look, groups, workers or os.cpu_count() or 1):
         for seen in batch:
             state.take(seen)
@@ -130,6 +133,8 @@ def scan_source(
             f"source {source} holds no images{_why(rejects)}", "give a folder, tar or Parquet file that does"
         )
     counts = {"files": done, "hidden": state.hidden, "sidecars": state.sidecars, "duplicates": state.duplicates}
+    if lists:
+        counts["unlisted"] = lists.left_out
     return SourceScan(
         source=source,
         settings=settings,
