@@ -1,17 +1,25 @@
 """The whole run through the command line, on real parts: Prefect's server, vLLM, diffusers, real signals."""
 
+import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pytest
+from openlineage.client.serde import Serde
 
-from schemas.manifest import ArtifactRef
-from schemas.tables import CAPTIONS
+from flows.cli.main import main
+from schemas.manifest import ArtifactRef, Kind
+from schemas.tables import CAPTIONS, GENERATED, SAMPLES
 from storage.store import ArtifactStore
 from storage.tables import read_table
 from tests.flows._command import SIZE, demo, stage, vip
+from tests.openlineage_models import rebuilt
+from tests.tamper import files_of, flipped, mentioned
+from vip.report.words import number
 
 pytestmark = pytest.mark.slow
 
@@ -72,17 +80,72 @@ def test_every_caption_and_metric_has_its_chain_and_all_is_verified(first, again
     vip("audit", "verify", root=root)
 
 
-def test_one_changed_byte_is_found_and_named(first):
+def test_every_number_of_the_report_leads_to_the_bytes_of_images(first, again, capsys):
     root, _ = first
-    victim = next(root.glob("artifacts/captions/*/*/captions.parquet"))
-    good = victim.read_bytes()
-    victim.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
-    try:
+    report = ArtifactRef.model_validate(again["report"])
+    store = ArtifactStore(root)
+    page = (store.local(store.require(report)) / "report.html").read_text()
+    rows = re.findall(r'<td class="right">([^<]+)</td><td><code>([0-9a-f]+)</code></td></tr>', page)
+    figures = {metric_id: value for value, metric_id in rows}
+    assert len(figures) == len(rows) > 10
+    # What the large table shows is what the small one names.
+    assert sorted(re.findall(r'<span class="value">([^<]+)</span>', page)) == sorted(figures.values())
+    for metric_id, value in figures.items():
+        main(["audit", "metric", metric_id, "--json", "--root", str(root)])
+        told = json.loads(capsys.readouterr().out)
+        assert number(told["metric"]["metric"], told["metric"]["value"]) == value
+        assert told["checks"] and all(check["ok"] for check in told["checks"])
+        assert examined(store, told["made_by"]["evaluation"]) <= images_behind(root, told["data"]["image_bytes"])
+
+
+def examined(store, evaluation):
+    """Images that an exam continued."""
+    inputs = store.get("evaluation", evaluation).inputs
+    samples = [store.require(ref) for role, ref in inputs.items() if role.startswith("samples/")]
+    tables = [read_table(store.read(one, "samples.parquet"), GENERATED) for one in samples]
+    return {image for table in tables for image in table.column("image_sha256").to_pylist()}
+
+
+def images_behind(root, places):
+    """Images whose bytes stand in the tars that the audit names, re-hashed from there."""
+    found = set()
+    for place in places:
+        tar = (root / place["file"]).read_bytes()
+        rows = read_table((root / place["file"]).with_name("samples.parquet"), SAMPLES).to_pylist()
+        for row in rows:
+            data = tar[row["offset"] : row["offset"] + row["bytes"]]
+            assert hashlib.sha256(data).hexdigest() == row["image_sha256"]
+            found.add(row["image_sha256"])
+    return found
+
+
+def test_one_byte_flipped_in_any_file_is_found_and_named(first, again):
+    root, _ = first
+    kinds = set()
+    for path in files_of(root, "artifacts", "published", "answers"):
+        with flipped(path, path.stat().st_size // 2):
+            assert path.relative_to(root).as_posix() in mentioned(root), path
+        kinds.add(path.relative_to(root).parts[1])
+    # The suppression list and the record of a takedown have a test of their own.
+    assert set(get_args(Kind)) - {"suppression", "takedown"} <= kinds
+    victim = next(root.glob("artifacts/promotion/*/*/comparison.parquet"))
+    with flipped(victim, 100):
         done = vip("audit", "verify", root=root, check=False)
-        assert done.returncode != 0
-        assert victim.relative_to(root).as_posix() in done.stdout + done.stderr
-    finally:
-        victim.write_bytes(good)
+    assert done.returncode == 1 and f"PROBLEM  {victim.relative_to(root).as_posix()}: changed" in done.stdout
+    vip("audit", "verify", root=root)
+
+
+def test_the_openlineage_file_of_the_run_is_taken_by_the_official_models(first, again, tmp_path):
+    root, _ = first
+    vip("export", "openlineage", "--out", str(tmp_path / "events.ndjson"), root=root)
+    events = [json.loads(line) for line in (tmp_path / "events.ndjson").read_text().splitlines()]
+    for event in events:
+        assert json.loads(Serde.to_json(rebuilt(event))) == event
+    made = {(event["job"]["name"], event["eventType"]) for event in events}
+    assert {("judge_promotion", "COMPLETE"), ("train", "COMPLETE"), ("run_gate", "COMPLETE")} <= made
+    runs = {event["run"]["facets"]["parent"]["run"]["runId"] for event in events}
+    store = ArtifactStore(root)
+    assert runs == {one.run.id for kind in ("promotion", "report") for one in store.list(kind)}  # Prefect's runs
 
 
 def test_one_changed_image_costs_two_shards_and_its_own_captions(first, engine):

@@ -108,7 +108,7 @@ def _of_specs(index: LineageIndex, what: str, text: str, specs: list[sqlite3.Row
 def _answer(index: LineageIndex, of: Record, starts: list[int]) -> Record:
     """Counts of everything later, and the artifacts and figures that a person asks for."""
     first = index.db.execute(
-        "SELECT id, kind, rows, state, stats FROM artifact WHERE id IN (SELECT value FROM json_each(?))",
+        "SELECT id, kind, rows, state FROM artifact WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps(starts),),
     ).fetchall()
     later = graph.descendants(index, starts)

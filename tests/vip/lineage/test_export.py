@@ -7,7 +7,6 @@ import json
 import datasets
 import mlcroissant
 import pytest
-from openlineage.client import event_v2, facet_v2
 from openlineage.client.serde import Serde
 from PIL import Image
 
@@ -15,6 +14,7 @@ from bench._lineage_root import Synthetic, add_captions, add_gate, make_spec, sh
 from schemas.errors import VipError
 from schemas.sharding import ShardSettings
 from storage.store import ArtifactStore
+from tests.openlineage_models import rebuilt
 from vip.lineage.export.openlineage import events
 from vip.lineage.export.publish import export_captions, export_dataset
 from vip.lineage.index import open_index
@@ -48,34 +48,6 @@ def photo_index(photos):
     opened = open_index(photos.store.backend.url)
     yield opened
     opened.close()
-
-
-def rebuilt(event):
-    """An event from its JSON, by the constructors of the official client, which check what they are given."""
-    facets = {
-        name.lower(): getattr(getattr(facet_v2, module), name)
-        for module in dir(facet_v2)
-        for name in dir(getattr(facet_v2, module))
-        if name.endswith("Facet")
-    }
-
-    def facet(value):
-        kind = facets[value["_schemaURL"].rsplit("/", 1)[1].lower()]
-        own = {name: one for name, one in value.items() if not name.startswith("_")}
-        return kind(producer=value["_producer"], **own)
-
-    def held(value, *groups):
-        return value | {group: {name: facet(one) for name, one in value.get(group, {}).items()} for group in groups}
-
-    return event_v2.RunEvent(
-        eventTime=event["eventTime"],
-        producer=event["producer"],
-        eventType=event_v2.RunState(event["eventType"]),
-        run=event_v2.Run(**held(event["run"], "facets")),
-        job=event_v2.Job(**held(event["job"], "facets")),
-        inputs=[event_v2.InputDataset(**held(one, "facets", "inputFacets")) for one in event["inputs"]],
-        outputs=[event_v2.OutputDataset(**held(one, "facets", "outputFacets")) for one in event["outputs"]],
-    )
 
 
 def test_openlineage_events_are_taken_by_the_official_models(photo_index):

@@ -16,6 +16,7 @@ from storage.shards import read_samples
 from storage.store import ArtifactStore
 from storage.suppression import suppressed
 from storage.tables import write_table
+from tests.tamper import files_of, flipped, mentioned
 from vip.lineage.forget import plan_takedown, run_takedown
 from vip.lineage.index import open_index
 from vip.lineage.verify import verify
@@ -123,6 +124,17 @@ def test_verify_accepts_exactly_that(root, source):
     found = verify(root.store.backend)
     assert found.ok, found.problems
     assert sum("its author asked" in note.problem for note in found.notes) >= found.removed > 0
+
+
+def test_one_byte_flipped_in_the_suppression_list_or_the_record_is_named(root, source, tmp_path):
+    place = tmp_path / "root"
+    forget(root, str(source / "3.png"))
+    kinds = [f"{folder}/{kind}" for folder in ("artifacts", "published") for kind in ("suppression", "takedown")]
+    for path in files_of(place, *kinds):
+        with flipped(path, path.stat().st_size // 2):
+            assert str(path.relative_to(place)) in mentioned(place), path
+    assert all(files_of(place, kind) for kind in kinds)
+    assert verify(root.store.backend).ok
 
 
 def test_a_nightly_run_over_the_same_folder_does_not_bring_it_back(root, source, tmp_path):
