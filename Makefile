@@ -35,7 +35,7 @@ demo: setup
 
 test: setup
 	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
-	@.venv/bin/python -m pytest -m slow -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m slow -n 2 --dist loadfile --durations=15
 
 test-fast: .venv/.done
 	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile

@@ -71,7 +71,7 @@ class Engine:
         dtype: str = "float32",
         max_model_len: int | None = 256,
         eager: bool = True,
-        ready_seconds: float = 240.0,
+        ready_seconds: float = 500.0,
         arguments: tuple[str, ...] = (),
         serve_python: Path | None = None,
     ) -> None:
