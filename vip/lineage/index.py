@@ -19,7 +19,7 @@ from storage.derived import derived_file
 
 Progress = Callable[[str, int, int], None]
 
-_VERSION = 2
+_VERSION = 3
 
 _TABLES = f"""
 PRAGMA user_version = {_VERSION};
@@ -47,8 +47,8 @@ CREATE INDEX artifact_spec ON artifact (spec_id);
 """
 
 _BULK = {
-    "edge_parent": "edge (parent)",
-    "edge_child": "edge (child)",
+    "edge_parent": "edge (parent, child)",
+    "edge_child": "edge (child, parent)",
     "caption_id": "caption (id)",
     "caption_image": "caption (image)",
     "caption_artifact": "caption (artifact)",
