@@ -119,10 +119,11 @@ class Engine:
             self.stop()
             raise
         if not ready:
-            code = self._process.poll()
+            code, why = self._process.poll(), self._why()  # before the stop, whose own errors the log would end with
             self.stop()
-            what = "was not ready in time" if code is None else f"ended with exit code {code}"
-            raise VipError(f"vLLM for {self.model} {what}: {self._why()}", f"see its log {self.log}")
+            late = f"was not ready within {self.ready_seconds:.0f} s"
+            what = late if code is None else f"ended with exit code {code}"
+            raise VipError(f"vLLM for {self.model} {what}: {why}", f"see its log {self.log}")
         return self
 
     def stop(self) -> None:
