@@ -1,5 +1,5 @@
 # make demo   set up everything and run the whole pipeline on small models
-# make test   run the tests (make test-fast leaves out the slow ones)
+# make test   run the tests (make test-fast leaves out the slow ones; make test-long runs the longest, as CI does)
 # make bench  ratios, measured side by side in one run
 # make claim  the paper's claim on small models, hours, resumable; writes docs/claim.md
 # make lint   style, types, floors
@@ -11,7 +11,7 @@ PYTHON ?= python3
 SERVE ?= cpu
 PIP = -m pip --disable-pip-version-check -qq install
 
-.PHONY: setup demo test test-fast bench lint nano claim clean
+.PHONY: setup demo test test-fast test-long bench lint nano claim clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/.done .venv-serve/.done-$(SERVE)
@@ -34,11 +34,14 @@ demo: setup
 	@.venv/bin/vip demo
 
 test: setup
-	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
-	@.venv/bin/python -m pytest -m slow -n 2 --dist loadfile --durations=15
+	@.venv/bin/python -m pytest -m "not slow and not long" -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m "slow and not long" -n 2 --dist loadfile --durations=15
+
+test-long: setup
+	@.venv/bin/python -m pytest -m long -n 2 --dist loadfile --durations=5
 
 test-fast: .venv/.done
-	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m "not slow and not long" -n 2 --dist loadfile
 
 bench: setup
 	@.venv/bin/python -m bench
