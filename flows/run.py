@@ -1,26 +1,18 @@
 """One run of a flow from the command line: its id, its folders, its Prefect server."""
 
 import contextlib
-import hashlib
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.console import console
+from storage import scratch
 from storage.backend import Backend
 
 
 def scratch_folder(root: str) -> Path:
-    """A local folder for what is no artifact: journals, training states, logs.
-
-    It lies in the root where that is a local folder, else in the user's cache, one folder a root.
-    """
-    backend = Backend(root)
-    if backend.is_local:
-        return Path(backend.root) / "scratch"
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return cache / "vip" / hashlib.sha256(root.encode()).hexdigest()[:16]
+    """A local folder for what is no artifact: journals, training states, logs; see :mod:`storage.scratch`."""
+    return scratch.scratch_folder(Backend(root))
 
 
 def prefect_home(root: str) -> Path:

@@ -91,17 +91,16 @@ def checkpoint_recipe(store: ArtifactStore, base: Manifest, sources: list[Source
 
 
 def training_data(store: ArtifactStore, source: Source) -> list[ShardCaptions]:
-    """Where the trainer finds each shard and its captions."""
+    """Where the trainer finds each shard and its captions: local paths, or URLs that it reads as streams."""
     captions = store.require(source.captions).inputs
     data = []
     for prefix, ref in dataset_shards(store.require(source.dataset)).items():
-        shard = store.local(store.require(ref))
-        rows = store.local(store.require(captions[f"captions/{prefix}"]))
+        shard, rows = store.require(ref), store.require(captions[f"captions/{prefix}"])
         data.append(
             ShardCaptions(
-                tar=str(shard / "samples.tar"),
-                samples=str(shard / "samples.parquet"),
-                captions=str(rows / "captions.parquet"),
+                tar=store.place(shard, "samples.tar"),
+                samples=store.place(shard, "samples.parquet"),
+                captions=store.place(rows, "captions.parquet"),
                 dataset=source.name,
             )
         )

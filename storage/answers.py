@@ -84,12 +84,14 @@ class Answers:
             self.backend.put_if_absent(f"{folder}/{digest[:32]}.parquet", file)
         finally:
             file.unlink(missing_ok=True)
+        record, number = canonical_json({"sha256": digest, "rows": len(rows)}), 0
         while True:
-            number = 1 + max((segment for _, segment in self._numbers(bits)), default=0)
-            record = {"sha256": digest, "rows": len(rows)}
-            if self.backend.put_if_absent(f"{folder}/{number:08d}.json", canonical_json(record)):
+            number = 1 + max(number, *(segment for _, segment in self._numbers(bits)), 0)
+            path = f"{folder}/{number:08d}.json"
+            # A store may have taken the record although its answer was lost on the way: then it stands there already.
+            if self.backend.put_if_absent(path, record) or self.backend.get(path) == record:
                 return Segment(self.answers_id, bits, number, digest, len(rows))
-            # Another writer took the number between our look and our write: look again.
+            # Another writer took the number between our look and our write: look again, and above it.
 
     def segments(self, bits: str) -> list[Segment]:
         """Every segment that can hold an answer for a shard of these bits, first published first."""

@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from schemas.canonical import canonical_json
 from schemas.errors import VipError
+from storage.remote import STREAM_BLOCK, error_code, is_s3, open_remote, refuse_credentials, told_in_one_line
+
+MARKER = "store.json"
+_EXCLUSIVE: set[str] = set()  # roots that have shown that they keep put-if-absent
 
 # fsspec takes 0.15 s to import: only a root that is no local folder pays for it.
 
@@ -18,11 +23,16 @@ class Backend:
     """Immutable objects under a root URL.
 
     Args:
-        url: a local folder, ``memory://name``, or any fsspec URL whose file system offers exclusive creation.
+        url: a local folder, ``s3://bucket/prefix``, ``memory://name``, or any fsspec URL whose file system offers
+            exclusive creation.
+
+    Raises:
+        VipError: for a URL with credentials in it.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = str(url)
+        self.url = str(url) if str(url).endswith("://") else str(url).rstrip("/") or "/"
+        refuse_credentials(self.url)
         local = self.url.removeprefix("file://")
         self.is_local = "://" not in local and "::" not in local
         if self.is_local:
@@ -32,12 +42,7 @@ class Backend:
 
     @functools.cached_property
     def _opened(self) -> tuple[Any, str]:
-        import fsspec
-
-        try:
-            fs, root = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise VipError(f"root {self.url}: {error}", "give a folder or a URL that fsspec knows") from error
+        fs, root = open_remote(self.url)
         return fs, root.rstrip("/")
 
     @property
@@ -49,6 +54,10 @@ class Backend:
         """The path of an object as the file system knows it."""
         return f"{self.root}/{path}"
 
+    def place(self, path: str) -> str:
+        """Where an object lies for whoever reads it without this class: a local path or a URL."""
+        return self.full(path) if self.is_local else self.fs.unstrip_protocol(self.full(path))
+
     def get(self, path: str) -> bytes:
         """The bytes of one object.
 
@@ -57,28 +66,45 @@ class Backend:
         """
         if self.is_local:
             return Path(self.full(path)).read_bytes()
-        return self.fs.cat_file(self.full(path))
+        # One request: s3fs would first ask for the size, to fetch pieces side by side.
+        more = {"max_concurrency": 1} if is_s3(self.url) else {}
+        with told_in_one_line(self.url):
+            return self.fs.cat_file(self.full(path), **more)
 
     def open(self, path: str) -> IO[bytes]:
         """One object as a stream of bytes."""
-        return Path(self.full(path)).open("rb") if self.is_local else self.fs.open(self.full(path), "rb")
+        if self.is_local:
+            return Path(self.full(path)).open("rb")
+        with told_in_one_line(self.url):
+            return self.fs.open(self.full(path), "rb", block_size=STREAM_BLOCK)
 
     def exists(self, path: str) -> bool:
         """Whether the object is there."""
-        return Path(self.full(path)).exists() if self.is_local else self.fs.exists(self.full(path))
+        if self.is_local:
+            return Path(self.full(path)).exists()
+        with told_in_one_line(self.url):
+            return self.fs.exists(self.full(path))
 
     def size(self, path: str) -> int:
         """Size in bytes."""
-        return Path(self.full(path)).stat().st_size if self.is_local else int(self.fs.size(self.full(path)))
+        if self.is_local:
+            return Path(self.full(path)).stat().st_size
+        with told_in_one_line(self.url):
+            return int(self.fs.size(self.full(path)))
 
     def modified(self, path: str) -> float | None:
         """When the object was written, in seconds since 1970; None where the file system does not say."""
         if self.is_local:
             return Path(self.full(path)).stat().st_mtime
         try:
-            return float(self.fs.modified(self.full(path)).timestamp())
-        except NotImplementedError:
-            return None
+            with told_in_one_line(self.url):
+                return float(self.fs.modified(self.full(path)).timestamp())
+        except FileNotFoundError:
+            raise
+        except VipError as error:
+            if isinstance(error.__cause__, NotImplementedError):
+                return None
+            raise
 
     def list(self, prefix: str, unfinished: bool = False) -> Iterator[str]:
         """Every object under ``prefix``, sorted, relative to the root; unfinished writes only where asked for."""
@@ -87,7 +113,8 @@ class Backend:
             found = [f"{folder}/{name}" for folder, _, names in os.walk(self.full(prefix)) for name in names]
         else:
             try:
-                found = self.fs.find(self.full(prefix))
+                with told_in_one_line(self.url):
+                    found = self.fs.find(self.full(prefix))
             except FileNotFoundError:
                 return
         for path in sorted(found):
@@ -99,11 +126,25 @@ class Backend:
 
         Returns:
             False where an object already stood there; it is left as it is.
+
+        Raises:
+            VipError: where a remote store does not keep put-if-absent, which is tried once before the first write.
         """
         target = self.full(path)
         if self.is_local:
             return _link_into_place(Path(target), data)
-        return self._exclusive(target, data)
+        with told_in_one_line(self.url):
+            self._require_exclusive()
+            return self._exclusive(target, data)
+
+    def _require_exclusive(self) -> None:
+        """Write the marker of the root twice: a server that knows no condition would take the second one, too."""
+        if self.url in _EXCLUSIVE:
+            return
+        marker, data = self.full(MARKER), canonical_json({"format": 1})
+        if self._exclusive(marker, data) and self._exclusive(marker, data):
+            raise VipError(f"{self.url} does not keep put-if-absent", "give a store that honours If-None-Match")
+        _EXCLUSIVE.add(self.url)
 
     def _exclusive(self, target: str, data: bytes | Path) -> bool:
         if self.fs.protocol == "memory":
@@ -115,11 +156,18 @@ class Backend:
         try:
             if isinstance(data, bytes):
                 self.fs.pipe_file(target, data, mode="create")
+            elif is_s3(self.url):
+                self.fs.put_file(str(data), target, mode="create")
             else:
                 with data.open("rb") as source, self.fs.open(target, "xb") as sink:
                     shutil.copyfileobj(source, sink, 8 << 20)
         except FileExistsError:
             return False
+        except OSError as error:
+            # Some servers leave out which condition failed, and s3fs then takes it for a wrong argument.
+            if error_code(error) in ("PreconditionFailed", "412"):
+                return False
+            raise
         return True
 
     def remove(self, path: str) -> None:
@@ -128,7 +176,8 @@ class Backend:
             if self.is_local:
                 Path(self.full(path)).unlink()
             else:
-                self.fs.rm_file(self.full(path))
+                with told_in_one_line(self.url):
+                    self.fs.rm_file(self.full(path))
 
     def local_path(self, path: str) -> Path | None:
         """The object as a local file where the store is a local folder, else None."""

@@ -9,22 +9,16 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from schemas.sharding import RejectReason
+from storage.remote import STREAM_BLOCK, is_url, open_remote
 
 CONTAINERS = (".tar", ".parquet", ".pq")
-
-
-def is_url(path: str) -> bool:
-    """Whether ``path`` is for fsspec; a local path is normalised and holds no ``://``."""
-    return "://" in path
 
 
 def open_binary(path: str) -> IO[bytes]:
     """A local file or a URL as a stream of bytes that can seek."""
     if is_url(path):
-        import fsspec
-
-        files, inside = fsspec.core.url_to_fs(path)
-        return files.open(inside, "rb")
+        files, inside = open_remote(path)
+        return files.open(inside, "rb", block_size=STREAM_BLOCK)
     return Path(path).open("rb")
 
 
@@ -37,18 +31,14 @@ class FilePlace:
     def measure(self) -> int:
         """Size in bytes."""
         if is_url(self.path):
-            import fsspec
-
-            files, path = fsspec.core.url_to_fs(self.path)
+            files, path = open_remote(self.path)
             return int(files.size(path))
         return os.stat(self.path).st_size  # noqa: PTH116
 
     def read(self) -> bytes:
         """The bytes of the file."""
         if is_url(self.path):
-            import fsspec
-
-            files, path = fsspec.core.url_to_fs(self.path)
+            files, path = open_remote(self.path)
             return files.cat_file(path)
         # A bare descriptor: half the cost of open() for a million small files. Never waits on a pipe.
         handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_BINARY", 0))
@@ -71,10 +61,8 @@ class RangePlace:
     def read(self) -> bytes:
         """The bytes of the range; fewer where the file ends early."""
         if is_url(self.path):
-            import fsspec
-
-            files, path = fsspec.core.url_to_fs(self.path)
-            return files.cat_file(path, self.offset, self.offset + self.size)
+            files, path = open_remote(self.path)
+            return files.cat_file(path, start=self.offset, end=self.offset + self.size)
         with io.FileIO(self.path) as file:
             file.seek(self.offset)
             return file.read(self.size) or b""

@@ -25,17 +25,18 @@ class Refs:
         """
         if not _NAME.fullmatch(name):
             raise VipError(f"'{name}' is no name for a ref", "use lower-case letters, digits, '.', '_', '-' and '/'")
+        taken = 0
         while True:
             log = self.log(name)
             if log and log[-1].target == target:
                 return log[-1]
-            entry = RefEntry(
-                name=name, number=log[-1].number + 1 if log else 1, target=target, at=datetime.now(UTC), note=note
-            )
+            number = 1 + max(taken, log[-1].number if log else 0)
+            entry = RefEntry(name=name, number=number, target=target, at=datetime.now(UTC), note=note)
             path = f"refs/{name}/{entry.number:08d}.json"
             if self.backend.put_if_absent(path, canonical_json(entry.model_dump(mode="json"))):
                 return entry
-            # Someone else took the number between our look and our write: look again.
+            # Someone else took the number between our look and our write: look again, and above it.
+            taken = number
 
     def get(self, name: str) -> ArtifactRef | None:
         """Where ``name`` points now, or None."""

@@ -29,6 +29,7 @@ def take_down(store: ArtifactStore, ref: ArtifactRef, reason: str) -> Tombstone:
     for path in list(store.backend.list(artifact_folder(ref))):
         if not path.endswith("/manifest.json"):
             store.backend.remove(path)
+    store.drop_copies(ref)
     return stone
 
 
@@ -51,6 +52,7 @@ def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
     for file in list(store.backend.list(folder)):
         store.backend.remove(file)
     _prune(store.backend, folder)
+    store.drop_copies(manifest.ref)
     return stone
 
 

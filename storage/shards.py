@@ -129,7 +129,4 @@ def read_samples(source: str | IO[bytes]) -> Iterator[Sample]:
 
 def read_one(store: ArtifactStore, shard: Manifest, row: dict[str, Any]) -> bytes:
     """The original bytes of one sample, given its row of the shard's samples table; nothing else is read."""
-    path = store.path(shard, TAR)
-    local = store.backend.local_path(path)
-    where = str(local) if local is not None else store.backend.fs.unstrip_protocol(store.backend.full(path))
-    return RangePlace(where, row["offset"], row["bytes"]).read()
+    return RangePlace(store.place(shard, TAR), row["offset"], row["bytes"]).read()

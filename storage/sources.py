@@ -21,11 +21,11 @@ from storage.items import (
     Unread,
     is_container,
     is_hidden,
-    is_url,
     readable_name,
     stated_split,
 )
 from storage.parquet_images import walk_parquet
+from storage.remote import is_url, open_remote
 from storage.tars import walk_tar
 
 Found = Item | Unread | Hidden
@@ -91,13 +91,11 @@ def _walk_glob(pattern: str, settings: ShardSettings) -> Iterator[Found]:
 
 
 def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
-    import fsspec
-
+    files, root = open_remote(url)
     try:
-        files, root = fsspec.core.url_to_fs(url)
         matches = sorted(files.glob(root)) if glob.has_magic(root) else [root]
         paths = sorted({path for match in matches for path in (files.find(match) or [match]) if files.isfile(path)})
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError) as error:
         raise VipError(f"source {url} cannot be listed: {error}", "check the URL and its credentials") from error
     if not paths:
         raise VipError(f"source {url} holds no files", "check the URL")

@@ -1,7 +1,9 @@
 """The artifact store: immutable, named by what made them, published last."""
 
 import hashlib
+import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Kind, Manifest, Output, Publication, Recipe, Run, Tombstone, digest_of
 from storage.backend import Backend
 from storage.producer import producer_of
+from storage.scratch import scratch_folder
 
 M = TypeVar("M", Publication, Manifest, Tombstone)
 
@@ -149,10 +152,22 @@ class ArtifactStore:
         return f"{_folder(manifest.kind, manifest.key, manifest.digest)}/{name}"
 
     def read(self, manifest: Manifest, name: str) -> bytes:
-        """The bytes of one file of an artifact."""
-        return self.backend.get(self.path(manifest, name))
+        """The bytes of one file of an artifact.
 
-    def local(self, manifest: Manifest, cache: Path | None = None) -> Path:
+        Raises:
+            VipError: where it is gone although its artifact was published.
+        """
+        path = self.path(manifest, name)
+        try:
+            return self.backend.get(path)
+        except FileNotFoundError:
+            raise VipError(f"{path} is missing although it was published", "run `vip audit verify`") from None
+
+    def place(self, manifest: Manifest, name: str) -> str:
+        """A local path or URL of a file of an artifact, for whoever reads it as a stream or in another process."""
+        return self.backend.place(self.path(manifest, name))
+
+    def local(self, manifest: Manifest) -> Path:
         """A local folder with the files of an artifact: the store's own where it is local, else a checked copy.
 
         Raises:
@@ -162,19 +177,30 @@ class ArtifactStore:
         own = self.backend.local_path(place)
         if own is not None:
             return own
-        target = (cache or Path(tempfile.gettempdir()) / "vip-cache") / manifest.kind / manifest.digest
+        target = self._copies(manifest.ref)
         for name, output in manifest.outputs.items():
             file = target / name
             if file.exists() and file.stat().st_size == output.bytes:
                 continue
             file.parent.mkdir(parents=True, exist_ok=True)
-            data = self.backend.get(f"{place}/{name}")
-            if sha256_hex(data) != output.sha256:
-                raise VipError(f"{place}/{name} is not what its manifest says", "run `vip audit verify`")
-            scratch = file.with_name(f".tmp-{file.name}")
-            scratch.write_bytes(data)
-            scratch.replace(file)
+            scratch = file.with_name(f".tmp-{uuid.uuid4().hex}")
+            try:
+                with self.backend.open(f"{place}/{name}") as source, scratch.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, 8 << 20)
+                if sha256_file(scratch) != output.sha256:
+                    raise VipError(f"{place}/{name} is not what its manifest says", "run `vip audit verify`")
+                scratch.replace(file)
+            finally:
+                scratch.unlink(missing_ok=True)
         return target
+
+    def drop_copies(self, ref: ArtifactRef) -> None:
+        """Delete what :meth:`local` copied of an artifact to this machine."""
+        if not self.backend.is_local:
+            shutil.rmtree(self._copies(ref), ignore_errors=True)
+
+    def _copies(self, ref: ArtifactRef) -> Path:
+        return scratch_folder(self.backend) / "copies" / ref.kind / ref.digest
 
     def tombstone(self, kind: Kind, key: str) -> Tombstone | None:
         """The record of a removal, or None."""
@@ -200,6 +226,7 @@ class ArtifactStore:
         )
         for name in manifest.outputs:
             self.backend.remove(self.path(manifest, name))
+        self.drop_copies(ref)
         return stone
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import IO
 
 from schemas.sharding import RejectReason, ShardSettings
-from storage.items import Hidden, Item, RangePlace, Unread, is_hidden, is_url, open_binary, readable_name, stated_split
+from storage.items import Hidden, Item, RangePlace, Unread, is_hidden, open_binary, readable_name, stated_split
+from storage.remote import is_url
 
 _BLOCK = 512
 _PIECE = 2048 * _BLOCK

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,3 +55,19 @@ def _wait_for_the_last(users: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while any(users.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.5)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """A real S3 server on loopback that fails on request; the environment points at it while it runs."""
+    from s3_server import s3_server
+
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_root(s3, tmp_path, monkeypatch):
+    """An empty root in a bucket of its own, with its scratch folder in ``tmp_path``."""
+    monkeypatch.setenv("VIP_SCRATCH", str(tmp_path / "scratch"))
+    return s3.bucket(f"bucket-{uuid.uuid4().hex[:12]}") + "/some/prefix"

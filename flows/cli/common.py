@@ -1,5 +1,6 @@
 """What the commands share: --root and --json, one-line failures, tables."""
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,25 @@ def fail(error: VipError) -> NoReturn:
     line = " ".join(str(error).split())
     click.echo(f"vip: {line}", err=True)
     raise SystemExit(1)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room; what was done is kept, run again to go on",
+    errno.EDQUOT: "make room; what was done is kept, run again to go on",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), then run again to go on",
+    errno.EROFS: "give a --root that can be written to",
+    errno.EACCES: "give a --root that can be written to, or mend its permissions",
+    errno.EPERM: "give a --root that can be written to, or mend its permissions",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+def os_error(error: OSError) -> VipError:
+    """What the operating system refused, as one line with a remedy."""
+    what = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = _REMEDIES.get(error.errno or 0, "mend it, then run again to go on")
+    return VipError(f"{where}{what}", remedy)
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flows.cli.common import fail
+from flows.cli.common import fail, os_error
 from schemas.errors import VipError
 
 # name -> (module in flows.cli, one line of help). The help stands here so that `vip --help` imports nothing.
@@ -87,8 +87,10 @@ def main(arguments: list[str] | None = None) -> Any:
         raise SystemExit(error.exit_code) from None
     except VipError as error:
         fail(error)
+    except BrokenPipeError:
+        raise SystemExit(141) from None
+    except OSError as error:
+        fail(os_error(error))
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; run the same command again to go on", err=True)
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        raise SystemExit(141) from None

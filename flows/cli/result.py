@@ -1,6 +1,5 @@
 """Result: how the end of a run is told, figures and all."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +30,6 @@ def show_metrics(rows: list[dict[str, Any]]) -> None:
 
 def show_result(root: str, result: "RunResult") -> None:
     """The end of a run: what was made, what was reused, where it is, what to do next."""
-    from flows.run import scratch_folder
     from schemas.tables import CAPTIONS
     from storage.store import ArtifactStore
     from storage.tables import read_table
@@ -56,7 +54,7 @@ def show_result(root: str, result: "RunResult") -> None:
         [
             ("report", page),
             ("checkpoint", checkpoint),
-            ("root", Path(scratch_folder(root).parent)),
+            ("root", store.backend.root if store.backend.is_local else store.backend.url),
             ("next", f"vip audit caption {caption[:12]}"),
             ("", f"vip audit metric {metrics[0]['metric_id'][:12]}"),
             ("", "vip audit verify"),

@@ -11,9 +11,12 @@ from storage.refs import Refs
 from storage.store import ArtifactStore
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.slow)])
 def store(request, tmp_path):
-    root = tmp_path / "root" if request.param == "local" else f"memory://{tmp_path.name}-{id(request)}"
+    if request.param == "s3":
+        root = request.getfixturevalue("s3_root")
+    else:
+        root = tmp_path / "root" if request.param == "local" else f"memory://{tmp_path.name}-{id(request)}"
     return ArtifactStore(str(root))
 
 

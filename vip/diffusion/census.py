@@ -14,7 +14,8 @@ from schemas.errors import VipError
 from schemas.tables import CAPTIONS, SAMPLES
 from schemas.train_config import TrainConfig
 from schemas.training import ShardCaptions
-from storage.items import is_url, open_binary
+from storage.items import open_binary
+from storage.remote import is_url
 from storage.tables import read_table
 
 _SAMPLE_COLUMNS = ["image_sha256", "split", "offset", "bytes"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from storage.backend import Backend
-from storage.derived import derived_file
+from storage.scratch import derived_file
 
 Progress = Callable[[str, int, int], None]
 

@@ -60,9 +60,7 @@ def _scan(
         named.setdefault(sha256, []).append(label)
     members, rejects = [], _rejects(store, dataset)
     for shard in shards:
-        path = store.path(shard, TAR)
-        local = store.backend.local_path(path)
-        where = str(local) if local is not None else store.backend.fs.unstrip_protocol(store.backend.full(path))
+        where = store.place(shard, TAR)
         for row in read_table(store.read(shard, SAMPLES_TABLE), SAMPLES).to_pylist():
             sha256, size = row["image_sha256"], row["bytes"]
             labels = tuple(sorted(named.get(sha256, [])))
