@@ -1,6 +1,6 @@
 """A real S3 server process for tests: moto's, with faults on request.
 
-``python tests/s3_server.py PORT`` serves on loopback until it is stopped. moto looks whether an object is there and then
+``python tests/s3_server.py PORT`` serves on loopback until it is stopped. moto looks whether an object is there, then
 writes it, which is no put-if-absent while several threads serve; the lock makes a request one step, as it is with S3.
 
 Fault injection: ``POST /_fault`` with ``{"kind": ..., "verbs": ["GET", "LIST", "PUT", ...], "count": n}`` lets the next

@@ -33,11 +33,18 @@ def config_option(function: F) -> F:
 
 def fail(error: VipError) -> NoReturn:
     """Print one line that says what was wrong and what to do, and exit with 1."""
-    line = " ".join(str(error).split())
-    click.echo(f"vip: {line}", err=True)
+    click.echo(f"vip: {one_line(str(error))}", err=True)
     raise SystemExit(1)
 
 
+def one_line(text: str) -> str:
+    """A text that may quote a hostile file, on one line of at most 2,000 characters, without control characters."""
+    line = " ".join(text.split())
+    line = line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
+    return "".join(character if character.isprintable() else "\ufffd" for character in line)
+
+
+_LONGEST_LINE = 2000
 _REMEDIES = {
     errno.ENOSPC: "make room; what was done is kept, run again to go on",
     errno.EDQUOT: "make room; what was done is kept, run again to go on",
@@ -82,14 +89,9 @@ def load_config(path: Path, model: type[Config]) -> Config:
     Raises:
         VipError: naming the file, the first wrong setting and what is wrong with it.
     """
-    import yaml
+    from storage.yaml_file import read_yaml
 
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise VipError(f"config {path} cannot be read: {error.strerror}", "give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VipError(f"config {path} is no YAML: {' '.join(str(error).split())}", "mend the file") from error
+    raw = read_yaml(path)
     try:
         return model.model_validate(raw if raw is not None else {})
     except ValidationError as error:

@@ -50,6 +50,8 @@ _REFUSAL = re.compile(
     r"|(?:sorry,?\s+(?:but\s+)?)?i['’]m\s+(?:unable|not able)\b|as an ai\b)",
     re.IGNORECASE | re.DOTALL,
 )
+# Control characters, which steer a terminal or end a string, and halves of a character, which no file can hold.
+_UNWRITABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _MOST_REPEATS = 3
 _NGRAM = 3
 
@@ -78,6 +80,8 @@ def read_answer(
     for name, half in (("centre", found.centre), ("surrounding", found.surrounding)):
         if half is None:
             continue
+        if strange := _UNWRITABLE.search(half):
+            return Reject(Reason.UNPARSABLE, f"{name} holds the character U+{ord(strange[0]):04X}")
         if not re.search(r"\w", half):
             return Reject(Reason.EMPTY_HALF, f"{name} is empty")
         if _REFUSAL.match(half):
@@ -130,8 +134,8 @@ def _from_labels(part: Part, text: str) -> Halves | Reject:
 
 def _from_json(part: Part, text: str) -> Halves | Reject:
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(text, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError) as error:
         return Reject(Reason.UNPARSABLE, f"no JSON ({error}): {text[:120]}")
     wanted = {part} if part in ("centre", "surrounding") else {"centre", "surrounding"}
     if not isinstance(value, dict):
@@ -141,6 +145,14 @@ def _from_json(part: Part, text: str) -> Halves | Reject:
     if set(value) != wanted or not all(isinstance(half, str) for half in value.values()):
         return Reject(Reason.UNPARSABLE, f"not the fields {', '.join(sorted(wanted))} as text: {text[:120]}")
     return Halves(**{name: _clean(half) for name, half in value.items()})
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; which of two equal keys is meant nobody knows."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands twice")
+    return value
 
 
 def _clean(text: str) -> str:

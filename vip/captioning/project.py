@@ -17,7 +17,7 @@ from vip.captioning.rows import Row, read_samples, region_json, shard_rows
 from vip.captioning.specs import tokenizer_folder
 from vip.captioning.tokens import load_counter
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 """Raised when the same answers are read into other captions, as by a better parser."""
 
 

@@ -61,4 +61,6 @@ def error_text(status: int, raw: bytes) -> str:
         text = error.get("message", text) if isinstance(error, dict) else str(error)
     except (ValueError, AttributeError):
         pass
-    return f"{status}: {' '.join(str(text).split())[:300]}"
+    # A server may quote half a character, which no file can hold.
+    line = str(text).encode(errors="replace").decode()
+    return f"{status}: {' '.join(line.split())[:300]}"

@@ -1,6 +1,5 @@
 """Load: a base, or one of our checkpoints, as a pipeline with C-T-S control."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from schemas.errors import VipError
 from schemas.train_config import TrainConfig
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.released import is_released, load_released
+from vip.diffusion.trusted import check_weights, loading
 
 
 def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
@@ -28,22 +28,17 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
         VipError: where ``base`` is no such pipeline or has other branches.
     """
     folder = Path(base)
-    try:
-        with quiet():
-            if (folder / "control").is_dir():
-                pipe = VIPOutpaintPipeline.from_pretrained(base, dtype=torch.float32)
-            elif is_released(folder):
-                pipe = load_released(folder)
-            else:
-                options = {"revision": config.revision} if config.revision else {}
-                pipe = VIPOutpaintPipeline.from_base(
-                    base, config.branches, config.mask_mode, config.prompt_style, **options
-                )
-    except (OSError, ValueError, json.JSONDecodeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise VipError(
-            f"base {base} is no Stable Diffusion inpainting pipeline: {first}", "give a folder or a hub id of one"
-        ) from error
+    with quiet(), loading(folder):
+        if (folder / "control").is_dir():
+            pipe = VIPOutpaintPipeline.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
+        elif is_released(folder):
+            pipe = load_released(folder)
+        else:
+            options = {"revision": config.revision} if config.revision else {}
+            pipe = VIPOutpaintPipeline.from_base(
+                base, config.branches, config.mask_mode, config.prompt_style, use_safetensors=True, **options
+            )
+        check_weights(folder, pipe.components)
     made = pipe.control.config["branches"]
     if made != config.branches:
         raise VipError(f"{base} has branches {made}, the config says {config.branches}", f"set branches: {made}")

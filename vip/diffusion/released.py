@@ -45,8 +45,10 @@ def load_released(folder: Path, mask_mode: MaskMode = "nearest") -> VIPOutpaintP
     index = DiffusionPipeline.load_config(str(folder))
     scheduler = _SCHEDULERS.get(index.get("scheduler", ["", ""])[1], DDIMScheduler)
     return VIPOutpaintPipeline(
-        vae=AutoencoderKL.from_pretrained(str(folder / "vae"), dtype=torch.float32),
-        text_encoder=CLIPTextModel.from_pretrained(str(folder / "text_encoder"), dtype=torch.float32),
+        vae=AutoencoderKL.from_pretrained(str(folder / "vae"), dtype=torch.float32, use_safetensors=True),
+        text_encoder=CLIPTextModel.from_pretrained(
+            str(folder / "text_encoder"), dtype=torch.float32, use_safetensors=True
+        ),
         tokenizer=CLIPTokenizer.from_pretrained(str(folder / "tokenizer")),
         unet=unet.eval(),
         control=control,

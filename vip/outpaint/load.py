@@ -7,6 +7,7 @@ import torch
 from schemas.errors import VipError
 from vip.diffusion.load import quiet
 from vip.diffusion.pipeline import VIPOutpaintPipeline
+from vip.diffusion.trusted import check_weights, loading
 
 
 def load_outpainter(folder: Path) -> VIPOutpaintPipeline:
@@ -17,13 +18,8 @@ def load_outpainter(folder: Path) -> VIPOutpaintPipeline:
     """
     if not (folder / "model_index.json").is_file():
         raise VipError(f"{folder} holds no pipeline", "give a checkpoint that `vip train` made, or its pipeline folder")
-    try:
-        with quiet():
-            pipeline = VIPOutpaintPipeline.from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, ValueError, TypeError) as error:
-        first = (str(error).strip().splitlines() or ["unreadable"])[0]
-        raise VipError(
-            f"{folder} is no pipeline of ours: {first}", "give a checkpoint that `vip train` made"
-        ) from error
+    with quiet(), loading(folder):
+        pipeline = VIPOutpaintPipeline.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True)
+        check_weights(folder, pipeline.components)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

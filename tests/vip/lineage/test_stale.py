@@ -65,7 +65,7 @@ def test_an_older_dataset_makes_captions_and_checkpoints_stale(root):
 
 
 def test_a_stage_that_reads_answers_otherwise_makes_captions_stale(root, current, monkeypatch):
-    monkeypatch.setattr("vip.captioning.project.STAGE_VERSION", 2)
+    monkeypatch.setattr("vip.captioning.project.STAGE_VERSION", 3)
     monkeypatch.setattr("vip.lineage.stale._STAGES", {"caption_shard": "vip.captioning.project"})
     found = reasons(root)
     assert found["captions/now", "captions", "stage version"]["artifacts"] == 2

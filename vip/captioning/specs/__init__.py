@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.spec import CaptionSpec, ModelIdentity
 from storage.models import find_model
+from storage.yaml_file import read_yaml
 
 _HERE = Path(__file__).parent
 
@@ -25,13 +25,9 @@ def load_spec(name_or_path: str) -> CaptionSpec:
         VipError: one line that names the file, the setting and what is wrong with it.
     """
     path = _HERE / f"{name_or_path}.yaml" if name_or_path in builtin_specs() else Path(name_or_path)
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        known = ", ".join(builtin_specs())
-        raise VipError(f"spec {name_or_path}: {error.strerror or error}", f"give a file or one of {known}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VipError(f"spec {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not path.exists():
+        raise VipError(f"spec {name_or_path}: no such file", f"give a file or one of {', '.join(builtin_specs())}")
+    value = read_yaml(path, "spec")
     if not isinstance(value, dict):
         raise VipError(f"spec {path} is no mapping", f"start from a built-in one: {', '.join(builtin_specs())}")
     value.setdefault("name", path.stem)
