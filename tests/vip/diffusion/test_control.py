@@ -105,6 +105,21 @@ def test_checkpointing_gives_the_same_gradients(branches):
 
 
 @pytest.mark.parametrize("branches", BRANCHES)
+def test_checkpointing_covers_the_branches(branches):
+    """With it on, a branch runs once forward and once more for the backward pass, instead of keeping what it made."""
+    for checkpointing, runs in ((False, 1), (True, 2)):
+        model = controlled(branches, a=0.3).train()
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        seen = []
+        for name, module in model.control.named_modules():
+            if name.endswith("to_k") and "attn1" not in name:
+                module.register_forward_hook(lambda *_, name=name, seen=seen: seen.append(name))
+        F.mse_loss(model(*inputs()), torch.zeros(2, 4, 16, 16)).backward()
+        assert seen and {seen.count(name) for name in seen} == {runs}
+
+
+@pytest.mark.parametrize("branches", BRANCHES)
 @torch.no_grad()
 def test_bf16_autocast_and_channels_last_stay_close(branches):
     model = controlled(branches, a=0.4)
