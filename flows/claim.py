@@ -12,15 +12,24 @@ from flows.shard import shard
 from flows.tasks import open_store
 from flows.train import Source, train
 from schemas.bank import Bank
-from schemas.claim_config import ARMS, ClaimConfig
+from schemas.claim_config import ABLATIONS, ARMS, ClaimConfig
 from schemas.errors import VipError
 from schemas.manifest import Manifest
+from schemas.region import BrushRegion, CentreRegion, Region, SidesRegion
 from schemas.retrain_config import CaptionConfig
 from schemas.sharding import ShardSettings
 from schemas.train_config import TrainConfig
 from storage.models import find_model, model_artifact
+from vip.claim.arms import JOINT, SPLIT
 from vip.claim.page import write_page
 from vip.claim.run import run_claim
+
+_MIXTURE: tuple[Region, ...] = (CentreRegion(keep=0.5), SidesRegion(left=0.25, right=0.25), BrushRegion(cover=0.5))
+"""What is captioned where an arm trains on a mixture, or the exam is of a mask that the others never saw."""
+
+
+def _mixed(config: ClaimConfig) -> bool:
+    return "glt" in config.arms or config.evaluate.preset != "nano-centre"
 
 
 @flow(name="claim")
@@ -30,12 +39,14 @@ def claim(root: str, source: str, config: ClaimConfig, out: str) -> str:
     settings = ShardSettings(name="claim", samples_per_shard=512, test_share=0.2)
     dataset = shard(root, source, settings)
     view, region = config.evaluate.geometry
-    captions = caption(root, dataset, Bank(view=view, regions=(region,)), CaptionConfig(), ("nano-joint",))
-    pinned = captions[0].caption_set
+    regions = (region, *(one for one in _MIXTURE if one != region)) if _mixed(config) else (region,)
+    specs = (JOINT, SPLIT) if "split" in config.arms else (JOINT,)
+    made = caption(root, dataset, Bank(view=view, regions=regions), CaptionConfig(), specs)
+    captions = {spec: one.caption_set for spec, one in zip(specs, made, strict=True)}
     base_folder = find_model(config.train.base, "base")
 
-    def fit(wanted: TrainConfig) -> Manifest:
-        return store.require(train(root, [Source("claim", dataset, pinned)], wanted))
+    def fit(wanted: TrainConfig, spec: str) -> Manifest:
+        return store.require(train(root, [Source("claim", dataset, captions[spec])], wanted))
 
     with reporting() as progress:
         outcomes = run_claim(
@@ -44,11 +55,11 @@ def claim(root: str, source: str, config: ClaimConfig, out: str) -> str:
             model_artifact(store, config.train.base, base_folder),
             base_folder,
             store.require(dataset),
-            {"oracle": store.require(pinned)},
+            {"oracle": store.require(captions[JOINT])},
             fit,
             progress,
         )
-    return str(write_page(store, config, outcomes, Path(out)))
+    return str(write_page(store, config, outcomes, base_folder, Path(out)))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,7 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--images", type=int, default=256, help="in the exam")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"of {', '.join((*ARMS, *ABLATIONS))}")
+    parser.add_argument("--against", default="plain", help="the arm that the others are compared with")
+    parser.add_argument("--preset", default="nano-centre", help="of the exam; training keeps the centred half")
     given = parser.parse_args(arguments)
 
     from flows.cli.common import fail, validated
@@ -73,9 +86,10 @@ def main(arguments: list[str] | None = None) -> None:
             ClaimConfig,
             "claim",
             arms=tuple(given.arms.split(",")),
+            against=given.against,
             seeds=given.seeds,
-            train=default.train.model_copy(update={"steps": given.steps}),
-            evaluate=default.evaluate.model_copy(update={"images": given.images}),
+            train=default.train.model_copy(update={"steps": given.steps, "regions": {"centre-0.5": 1.0}}),
+            evaluate=default.evaluate.model_copy(update={"images": given.images, "preset": given.preset}),
         )
         with local_run(given.root):
             source = Path(given.root) / "scenes"

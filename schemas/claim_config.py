@@ -1,13 +1,25 @@
 """Claim config: which ways of control are compared, and how."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.evaluate_config import EvaluateConfig
 from schemas.train_config import TrainConfig
 
-Arm = Literal["base", "plain", "masked", "key_value", "cross_attention", "transformer"]
+Arm = Literal[
+    "base",
+    "plain",
+    "masked",
+    "key_value",
+    "cross_attention",
+    "transformer",
+    "mask_nearest",
+    "a_slow",
+    "no_dropout",
+    "split",
+    "glt",
+]
 
 ARMS: dict[str, str] = {
     "base": "the base as it is, total text",
@@ -19,14 +31,34 @@ ARMS: dict[str, str] = {
 }
 """Arm -> what it is. All start from the same base and see the same data, captions and number of steps."""
 
-TRAINED = ("plain", "key_value", "cross_attention", "transformer")
+ABLATIONS: dict[str, str] = {
+    "mask_nearest": "cross_attention with hard masks",
+    "a_slow": "cross_attention whose a learns at the rate of the weights",
+    "no_dropout": "cross_attention without caption dropout",
+    "split": "cross_attention on captions whose halves were asked for apart",
+    "glt": "cross_attention on a mixture of masks, as many steps",
+}
+"""Arm -> in what it differs from ``cross_attention``; each changes one thing."""
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "mask_nearest": {"mask_mode": "nearest"},
+    "a_slow": {"fusion_lr": 2e-4},
+    "no_dropout": {"dropout": 0.0, "half_dropout": 0.0},
+    "split": {},
+    "glt": {"regime": "glt", "regions": {"centre-*": 2.0, "sides-*": 1.0, "brush-*": 1.0}},
+}
+"""Ablation -> settings of the training."""
+
+KNOWN: dict[str, str] = {**ARMS, **ABLATIONS}
+
+TRAINED = ("plain", "key_value", "cross_attention", "transformer", *ABLATIONS)
 
 
 class ClaimConfig(BaseModel):
     """One comparison.
 
     Attributes:
-        arms: what is compared, each with ``against``.
+        arms: what is compared, each with ``against``: those of ``ARMS``, or ablations.
         against: the arm that the others are compared with.
         seeds: training runs of every trained arm, with seeds 0, 1, ...
         train: what all trained arms share; ``branches``, ``seed`` and, for the plain arm, ``fusion_lr`` are set by arm.

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schemas.claim_config import TRAINED, ClaimConfig
+from schemas.claim_config import ABLATIONS, CHANGES, TRAINED, ClaimConfig
 from schemas.manifest import Manifest, Recipe
 from schemas.train_config import TrainConfig
 from storage.store import ArtifactStore
 
-Train = Callable[[TrainConfig], Manifest]
-"""Trains a config on the data of the claim, or finds its checkpoint."""
+Train = Callable[[TrainConfig, str], Manifest]
+"""Trains a config on the captions of a spec, or finds its checkpoint."""
+
+JOINT, SPLIT = "nano-joint", "nano-split"
 
 NEVER = 1e-30
 """A learning rate that leaves ``a`` at 0 in every precision there is, so that a plain model stays plain."""
@@ -21,14 +23,15 @@ def checkpoint_of(
 ) -> Manifest:
     """The checkpoint of one arm and seed; the seed means nothing to arms that are not trained."""
     if arm in TRAINED:
-        return train(train_config(config, arm, seed))
+        return train(train_config(config, arm, seed), SPLIT if arm == "split" else JOINT)
     # With a = 1 only the regional texts are attended to, through copies of the base's own keys and values.
     return fresh_checkpoint(store, base, base_folder, a=1.0 if arm == "masked" else 0.0)
 
 
 def train_config(config: ClaimConfig, arm: str, seed: int) -> TrainConfig:
     """What a trained arm is trained with."""
-    changes: dict[str, Any] = {"seed": seed, "branches": "key_value" if arm == "plain" else arm}
+    branches = {"plain": "key_value", **dict.fromkeys(ABLATIONS, "cross_attention")}.get(arm, arm)
+    changes: dict[str, Any] = {"seed": seed, "branches": branches, **CHANGES.get(arm, {})}
     if arm == "plain":
         changes["fusion_lr"] = NEVER
     return config.train.model_copy(update=changes)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from schemas.claim_config import ARMS, ClaimConfig
+from schemas.claim_config import KNOWN, ClaimConfig
 from storage.store import ArtifactStore
+from vip.claim.cost import Cost, costs_of
 from vip.claim.run import Outcome
 from vip.claim.verdicts import Line, figures, verdict_lines
 from vip.evaluation.features import read_generated
@@ -19,7 +20,9 @@ _GAP = 4
 _DISTANCES = ("frechet_distance", "kid", "inception_score", "inception_score_10", "diversity")
 
 
-def write_page(store: ArtifactStore, config: ClaimConfig, outcomes: Sequence[Outcome], folder: Path) -> Path:
+def write_page(
+    store: ArtifactStore, config: ClaimConfig, outcomes: Sequence[Outcome], base_folder: Path, folder: Path
+) -> Path:
     """Write ``claim.md`` and ``claim-samples.png`` to ``folder``.
 
     Returns:
@@ -28,6 +31,7 @@ def write_page(store: ArtifactStore, config: ClaimConfig, outcomes: Sequence[Out
     folder.mkdir(parents=True, exist_ok=True)
     _sheet(store, config, outcomes).save(folder / "claim-samples.png", "PNG", optimize=True)
     lines = verdict_lines(store, config, outcomes)
+    costs = costs_of(config, base_folder)
     text = [
         "# The claim, put to the test",
         "",
@@ -37,9 +41,12 @@ def write_page(store: ArtifactStore, config: ClaimConfig, outcomes: Sequence[Out
         f" {outcomes[0].evaluation.stats['images']} held-out images, {config.evaluate.steps} steps,"
         f" guidance {config.evaluate.guidance:g}.",
         "",
-        "| arm | what it is | training, s | checkpoints |",
-        "|---|---|---|---|",
-        *[_arm_row(arm, outcomes) for arm in config.arms],
+        "FLOPs are counted for one forward pass of one sample; parameters are those beyond the UNet's; the seconds are"
+        " wall time of one training on the machine of the run and say little where it was shared.",
+        "",
+        "| arm | what it is | MFLOPs | against plain | more parameters | training, s | checkpoints |",
+        "|---|---|---|---|---|---|---|",
+        *[_arm_row(arm, costs[arm], outcomes) for arm in config.arms],
         "",
     ]
     for setting in config.evaluate.settings:
@@ -50,11 +57,12 @@ def write_page(store: ArtifactStore, config: ClaimConfig, outcomes: Sequence[Out
     return folder / "claim.md"
 
 
-def _arm_row(arm: str, outcomes: Sequence[Outcome]) -> str:
+def _arm_row(arm: str, cost: Cost, outcomes: Sequence[Outcome]) -> str:
     own = [outcome for outcome in outcomes if outcome.arm == arm]
     seconds = [float(outcome.checkpoint.stats.get("seconds", 0.0)) for outcome in own]
     digests = ", ".join(f"`{outcome.checkpoint.digest[:12]}`" for outcome in own)
-    return f"| {arm} | {ARMS[arm]} | {np.mean(seconds):.0f} | {digests} |"
+    price = f"{cost.flops / 1e6:,.0f} | {cost.share:.3f} | {cost.parameters:,}"
+    return f"| {arm} | {KNOWN[arm]} | {price} | {np.mean(seconds):.0f} | {digests} |"
 
 
 def _setting(

@@ -17,13 +17,16 @@ from vip.diffusion.unet import ControlledUNet
 _FLOAT = 4
 
 
-def plan(config: TrainConfig, base: str | None = None, shards: Sequence[ShardCaptions] = ()) -> TrainPlan:
+def plan(
+    config: TrainConfig, base: str | None = None, shards: Sequence[ShardCaptions] = (), plain: bool = False
+) -> TrainPlan:
     """Check a config against its base and its data.
 
     Args:
         config: the run.
         base: folder of the base where ``config.base`` is not itself a folder or a known hub id.
         shards: the data, where they are there already; their captions are counted.
+        plain: count the forward pass of the UNet without its branches.
 
     Raises:
         VipError: where the run could not start.
@@ -56,7 +59,7 @@ def plan(config: TrainConfig, base: str | None = None, shards: Sequence[ShardCap
         frozen_parameters=frozen,
         trainable_parameters=trained,
         memory_bytes=_FLOAT * (total + frozen + copies * trained),
-        forward_flops=_flops(model, unet_config, (height, width)),
+        forward_flops=_flops(model, unet_config, (height, width), plain),
         latents=(height, width),
         levels=tuple(level_sizes(height, width, control.config["levels"])),
         steps=config.steps,
@@ -77,7 +80,7 @@ def _folder(base: str) -> str:
     return str(nano_folder("base"))
 
 
-def _flops(model: ControlledUNet, config: dict, size: tuple[int, int]) -> int:
+def _flops(model: ControlledUNet, config: dict, size: tuple[int, int], plain: bool) -> int:
     """Floating-point operations of one forward pass of one sample whose centre, half as wide and high, is kept."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -87,5 +90,9 @@ def _flops(model: ControlledUNet, config: dict, size: tuple[int, int]) -> int:
     text = torch.zeros(1, 77, config["cross_attention_dim"], device="meta")
     sample = torch.zeros(1, config["in_channels"], *size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(sample, torch.zeros(1, device="meta"), text, text, text, levels)
+        if plain:
+            model.control.detach(model.unet)
+            model.unet(sample, torch.zeros(1, device="meta"), text)
+        else:
+            model(sample, torch.zeros(1, device="meta"), text, text, text, levels)
     return int(counter.get_total_flops())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from schemas.bank import Bank
-from schemas.claim_config import ClaimConfig
+from schemas.claim_config import ABLATIONS, ClaimConfig
 from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import Recipe
 from schemas.train_config import TrainConfig
@@ -14,6 +14,7 @@ from storage.models import model_artifact
 from storage.store import ArtifactStore
 from tests.vip.evaluation.world import draw_pictures, make_captions, make_dataset, make_pipeline
 from vip.claim.arms import fresh_checkpoint, train_config
+from vip.claim.cost import costs_of
 from vip.claim.page import write_page
 from vip.claim.run import run_claim
 from vip.claim.verdicts import verdict_lines
@@ -38,7 +39,9 @@ def done(tmp_path_factory):
     base = model_artifact(store, str(folder / "base"), folder / "base")
     trained = []
 
-    def fit(config):
+    def fit(config, spec):
+        assert spec == "nano-joint"
+
         def build(out):
             trained.append(config)
             shards = []
@@ -95,13 +98,32 @@ def test_untrained_arms_differ_in_the_fusion_weight_only(done):
 
 
 def test_the_page_says_what_came_out(done, tmp_path):
-    store, outcomes, *_ = done
+    store, outcomes, _, _, folder, _ = done
     lines = verdict_lines(store, CONFIG, outcomes)
     seam = {line.arm: line for line in lines if line.metric == "seam_error"}
     assert len(seam["cross_attention"].values) == len(seam["cross_attention"].seed_gains) == 2
     assert len(seam["base"].values) == 1 and len(seam["base"].seed_gains) == 2
     assert seam["base"].gain == pytest.approx(np.mean(seam["base"].seed_gains))
     assert seam["plain"].verdict is None
-    page = write_page(store, CONFIG, outcomes, tmp_path).read_text()
+    page = write_page(store, CONFIG, outcomes, folder / "base", tmp_path).read_text()
     assert "| cross_attention | C-T-S, whole cross-attention (the paper) |" in page
+    costs = costs_of(CONFIG, folder / "base")
+    assert costs["base"].share == costs["plain"].share == 1 and costs["masked"].parameters == 0
+    assert 1 < costs["masked"].share < costs["cross_attention"].share < 3
+    assert f"| {costs['cross_attention'].parameters:,} |" in page
     assert "frechet_distance (efficientnet-lite0)" in page and (tmp_path / "claim-samples.png").exists()
+
+
+def test_an_ablation_changes_one_thing():
+    whole = train_config(CONFIG, "cross_attention", 0).model_dump()
+    changed = {
+        arm: {name for name, value in train_config(CONFIG, arm, 0).model_dump().items() if value != whole[name]}
+        for arm in ABLATIONS
+    }
+    assert changed == {
+        "mask_nearest": {"mask_mode"},
+        "a_slow": {"fusion_lr"},
+        "no_dropout": {"half_dropout"},  # this test's config has no dropout of the whole text
+        "split": set(),  # its captions are others
+        "glt": {"regime", "regions"},
+    }
