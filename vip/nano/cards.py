@@ -29,7 +29,8 @@ A plain Stable Diffusion inpainting model: AutoencoderKL (4x down, 4 channels), 
 tokens), 9-channel UNet on 16 x 16 latents, noise prediction on Stable Diffusion 1.x's schedule.
 `StableDiffusionInpaintPipeline.from_pretrained` loads it. Trained on total prompts
 (`Center: red house; Surrounding: meadow, noon, rain, blue flowers left`) with a mixture of masks; a tenth of
-the prompts were empty. It has no idea of two regions: that is what C-T-S adds.""",
+the prompts were empty. The text encoder learned beforehand to say back what a prompt names, and was then kept. It
+has no idea of two regions: that is what C-T-S adds.""",
     ),
     "probe": (
         "Nano probe",

@@ -15,6 +15,7 @@ from vip.nano.truth import truth
 
 _CURVES = {
     "autoencoder": "psnr",
+    "text-encoder": "named",
     "captioner": "tokens_right",
     "probe": "drawn",
     "base": "loss",
@@ -30,8 +31,10 @@ def curves(weights: dict[str, Path], out: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    for axis, (part, name) in zip(figure.subplots(2, 2).flat, _CURVES.items(), strict=True):
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    axes = figure.subplots(2, 3).flat
+    axes[-1].set_axis_off()
+    for axis, (part, name) in zip(axes, _CURVES.items(), strict=False):
         points = [json.loads(line) for line in weights[part].read_text().splitlines()]
         axis.plot([p["step"] for p in points], [p[name] for p in points], linewidth=1)
         axis.set_title(f"{part}: {name}")
@@ -86,8 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    paths = {part: nano_folder("base" if part == "autoencoder" else part) / "curve.jsonl" for part in _CURVES}
-    paths["autoencoder"] = paths["autoencoder"].with_name("curve-autoencoder.jsonl")
+    paths = {part: nano_folder(part) / "curve.jsonl" for part in ("captioner", "probe", "base")}
+    paths |= {part: nano_folder("base") / f"curve-{part}.jsonl" for part in ("autoencoder", "text-encoder")}
     curves(paths, given.out / "curves.png")
     world_grid(given.out / "world.png")
     prompts = sample_grid(given.out / "samples.png", range(12), GUIDANCE)

@@ -24,7 +24,7 @@ RECIPES: Recipes = {
     "text_encoder": Recipe(steps=1_200, learning_rate=1e-3, warmup=200, decay=0.4, ema=0.99),
     "probe": Recipe(steps=2_500, learning_rate=2e-3, decay=0.4, ema=0.99),
     "captioner": Recipe(steps=8_000, learning_rate=1e-3, warmup=200, decay=0.4, weight_decay=0.02),
-    "base": Recipe(steps=9_000, learning_rate=1.2e-3, warmup=200, decay=0.25, ema=0.998),
+    "base": Recipe(steps=6_500, learning_rate=1.2e-3, warmup=200, decay=0.25, ema=0.998),
 }
 """The whole recipe: some four hours of one core."""
 
@@ -78,7 +78,12 @@ def _autoencoder(scratch: Path, weights: Path) -> Any:
 
     if (scratch / "autoencoder").exists():
         return autoencoder.load(scratch)
-    return AutoencoderKL.from_pretrained(weights / "base" / "vae", torch_dtype=torch.float32).eval()
+    # Into a fresh one: a loaded one remembers the folder it came from, and would write that into its config.
+    served = AutoencoderKL.from_pretrained(weights / "base" / "vae", torch_dtype=torch.float32)
+    vae = autoencoder.build()
+    vae.load_state_dict(served.state_dict())
+    vae.register_to_config(scaling_factor=served.config.scaling_factor)
+    return vae.eval()
 
 
 def _train_probe(scratch: Path, weights: Path, recipe: Recipe) -> None:

@@ -15,7 +15,6 @@ from storage.models import nano_folder
 from storage.shards import ShardWriter
 from storage.tables import write_table
 from vip.diffusion.pipeline import VIPOutpaintPipeline
-from vip.diffusion.text import encode_texts
 from vip.diffusion.train import train
 from vip.diffusion.unet import ControlledUNet
 from vip.evaluation.obedience import load_probe, words_seen
@@ -56,8 +55,6 @@ def write_scenes(folder, seeds):
 
 @pytest.fixture(scope="module")
 def pipe(tmp_path_factory):
-    if not hears_the_hour():
-        pytest.skip("the shipped base tells noon from night by less than 5% of a text state: trained too briefly")
     folder = tmp_path_factory.mktemp("obedience")
     config = TrainConfig(
         steps=60, batch=8, trainable="branches", fusion_lr=0.05, lr=5e-4, dropout=0.0, half_dropout=0.0, ema=0.0
@@ -67,13 +64,6 @@ def pipe(tmp_path_factory):
     pipeline = VIPOutpaintPipeline.from_pretrained(str(folder / "out" / "pipeline"), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def hears_the_hour():
-    """Whether the base's text encoder tells the words apart at all; one that was trained for minutes does not."""
-    base = VIPOutpaintPipeline.from_base(str(nano_folder("base")), dtype=torch.float32)
-    noon, night = encode_texts(base.tokenizer, base.text_encoder, ["Surrounding: noon", "Surrounding: night"])
-    return float((noon - night).norm() / noon.norm()) > 0.05
 
 
 def painted(pipe, around, within, count=8):

@@ -21,11 +21,11 @@ def endpoint(engine):
 def test_captions_are_far_better_than_chance_and_do_not_leak(endpoint):
     figures = score_captioner(endpoint, range(2_000_000, 2_000_060))
     assert figures["joint"]["malformed"] <= 1
-    assert figures["joint"]["words_right"] > 0.7
+    assert figures["joint"]["words_right"] > 0.97
     split = figures["split"]
-    assert split["centre_words_right"] > 0.7 and split["surrounding_words_right"] > 0.6
+    assert split["centre_words_right"] > 0.95 and split["surrounding_words_right"] > 0.95
     assert split["leak_into_centre"] <= split["leak_into_centre_shuffled"] + 0.05
-    assert figures["imagine"]["well_formed"] > 0.9
+    assert figures["imagine"]["well_formed"] > 0.97 and figures["imagine"]["keywords_kept"] > 0.85
     assert figures["imagine"]["distinct_of_10_mean"] >= 5
 
 

@@ -59,10 +59,20 @@ def test_the_autoencoder_and_the_probe_know_the_world():
 
     pictures, labels = pictures_of(range(64))
     vae = load_base(nano_folder("base")).vae
-    assert score_autoencoder(vae, pictures)["psnr_mean"] > 23
+    assert score_autoencoder(vae, pictures)["psnr_mean"] > 26
     probe = load(nano_folder("probe"))
-    assert (read(probe, pictures) == labels).mean() > 0.9
-    assert (read(probe, rebuild(vae, pictures)) == labels).mean() > 0.7
+    assert (read(probe, pictures) == labels).mean() > 0.98
+    assert (read(probe, rebuild(vae, pictures)) == labels).mean() > 0.96
+
+
+@pytest.mark.slow
+def test_the_base_paints_what_it_is_told_far_beyond_chance():
+    from vip.nano.probe import load
+    from vip.nano.score_base import load_base, score_obedience
+
+    figures = score_obedience(load_base(nano_folder("base")), load(nano_folder("probe")), range(24))
+    assert figures["share_of_ceiling"] > 0.6
+    assert figures["obedience"] > 2 * max(figures["chance_no_text"], figures["chance_shuffled"])
 
 
 @pytest.mark.parametrize("text", ["", "5", "7:7", "9:3", "-1:4", "0:99999999", "a:b"])
