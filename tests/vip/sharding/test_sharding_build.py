@@ -373,7 +373,7 @@ def test_sources_far_away(store, pictures):
     from_rows = shard_source(store, "memory://far/rows.parquet", ShardSettings(bits=3, name="rows"))
     assert from_rows.stats["samples"] == 6
     assert names_of(store, shard_source(store, "memory://far/*/*.png", THREE_BITS)) == names_of(store, dataset)
-    for source, message in (("memory://none", "holds no files"), ("nosuch://x/y", "cannot be listed")):
+    for source, message in (("memory://none", "holds no files"), ("nosuch://x/y", "Protocol not known")):
         with pytest.raises(VipError, match=message):
             shard_source(store, source, THREE_BITS)
 
