@@ -9,7 +9,6 @@ from flows.cli.common import print_json, print_table, shared_options
 
 if TYPE_CHECKING:
     from schemas.bank import Bank
-    from schemas.budget import Budget
     from schemas.manifest import Manifest
     from schemas.retrain_config import CaptionConfig
     from storage.store import ArtifactStore
@@ -56,6 +55,7 @@ def command(
     from flows.artifacts import find_artifact
     from flows.console import console
     from flows.run import local_run
+    from schemas.budget import Budget
     from schemas.retrain_config import CaptionConfig
     from storage.store import ArtifactStore
 

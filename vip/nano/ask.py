@@ -38,8 +38,10 @@ async def _ask(base: str, questions: Sequence[Question]) -> list[str]:
 
     gate = asyncio.Semaphore(IN_FLIGHT)
     timeout = aiohttp.ClientTimeout(total=300)
+    # vLLM hangs up on a connection that is idle for 5 s; one that was idle for long is not used again.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2)
     try:
-        async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, raise_for_status=True) as session:
             async with session.get(f"{base}/v1/models") as response:
                 model = (await response.json())["data"][0]["id"]
 
