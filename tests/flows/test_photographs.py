@@ -11,7 +11,7 @@ from schemas.manifest import ArtifactRef
 from storage.store import ArtifactStore
 from tests.flows._command import demo
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def test_a_folder_of_real_photographs_goes_through_the_same_run(tmp_path, engine):

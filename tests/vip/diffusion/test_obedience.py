@@ -27,7 +27,7 @@ VIEW, REGION = View(width=64, height=64), CentreRegion(keep=0.5)
 TIMES = ("noon", "night")
 SCENES = [seed for seed in range(2_000_000, 2_000_200) if make_scene(seed).weather == "clear"]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def write_scenes(folder, seeds):
