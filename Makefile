@@ -11,7 +11,7 @@ PYTHON ?= python3
 SERVE ?= cpu
 PIP = -m pip --disable-pip-version-check -qq install
 
-.PHONY: setup demo test test-fast test-long bench lint nano claim clean
+.PHONY: setup demo test test-fast test-long test-soak bench lint nano claim clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/.done .venv-serve/.done-$(SERVE)
@@ -34,14 +34,17 @@ demo: setup
 	@.venv/bin/vip demo
 
 test: setup
-	@.venv/bin/python -m pytest -m "not slow and not long" -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m "not slow and not long and not soak" -n 2 --dist loadfile
 	@.venv/bin/python -m pytest -m "slow and not long" -n 2 --dist loadfile --durations=15
 
 test-long: setup
 	@.venv/bin/python -m pytest -m long -n 2 --dist loadfile --durations=5
 
+test-soak: setup
+	@.venv/bin/python -m pytest -m soak --durations=10
+
 test-fast: .venv/.done
-	@.venv/bin/python -m pytest -m "not slow and not long" -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m "not slow and not long and not soak" -n 2 --dist loadfile
 
 bench: setup
 	@.venv/bin/python -m bench

@@ -22,7 +22,7 @@ from storage.tables import read_table
 from vip.nano.dataset import write_scenes
 from vip.processes import OwnedProcess
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 PROJECT = Path(__file__).resolve().parents[2]
 IMAGES = 24
 CONFIG = {

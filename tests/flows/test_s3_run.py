@@ -13,7 +13,7 @@ from s3_server import KEY, SECRET
 from schemas.manifest import Kind
 from storage.store import ArtifactStore
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 
 # A page holds the times of its run; everything else is a function of its inputs.
 RANDOM = {"report"}
