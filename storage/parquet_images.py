@@ -34,7 +34,7 @@ def walk_parquet(path: str, name: str, settings: ShardSettings, strict: bool) ->
             names = _name_column(file.schema_arrow, column, settings.name_column)
             reason = RejectReason.DAMAGED_PARQUET
             yield from _rows(file, path, name, settings, column, names)
-    except (OSError, pa.ArrowException, VipError) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError, VipError) as error:  # Unicode: the name of a column
         detail = error.reason if isinstance(error, VipError) else _short(error)
         if strict:
             remedy = error.remedy if isinstance(error, VipError) else "give a whole, unencrypted Parquet file"
