@@ -26,7 +26,7 @@ RECIPES: Recipes = {
     "captioner": Recipe(steps=8_000, learning_rate=1e-3, warmup=200, decay=0.4, weight_decay=0.02),
     "base": Recipe(steps=6_500, learning_rate=1.2e-3, warmup=200, decay=0.25, ema=0.998),
 }
-"""The whole recipe: some four hours of one core."""
+"""The whole recipe: some five hours of one core."""
 
 
 def shortened(share: float) -> Recipes:
