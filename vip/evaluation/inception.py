@@ -10,10 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from schemas.canonical import fingerprint
-from schemas.errors import VipError
 from storage.store import sha256_file
 from vip.evaluation.networks import Features
-from vip.evaluation.weights import read_weights
+from vip.evaluation.weights import fill, read_weights
 
 PORT = "6726825d"
 """First digits of the SHA-256 of the port of TensorFlow's weights, see :mod:`vip.evaluation.weights`."""
@@ -200,13 +199,8 @@ class InceptionV3:
             {"weights": sha256_file(weights), "size": SIZE, "resize": "bilinear", "scale": "-1..1"}
         )
         self._net = Inception()
-        try:
-            self._net.load_state_dict(state)
-        except RuntimeError as error:
-            raise VipError(
-                f"{weights} is no Inception v3 of FID: {str(error).splitlines()[1].strip()}",
-                "give the converted port of TensorFlow's weights of 2015-12-05",
-            ) from error
+        remedy = "give the converted port of TensorFlow's weights of 2015-12-05"
+        fill(self._net, state, weights, "Inception v3 of FID", remedy)
         self._net.eval().requires_grad_(False)
 
     @torch.inference_mode()

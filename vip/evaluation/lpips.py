@@ -11,7 +11,7 @@ from schemas.canonical import fingerprint, sha256_hex
 from schemas.errors import VipError
 from storage.store import sha256_file
 from vip.evaluation.scorers import Shown
-from vip.evaluation.weights import read_weights
+from vip.evaluation.weights import fill, read_weights
 
 ALEXNET = "7be5be79"
 """First digits of the SHA-256 of torchvision's AlexNet, see :mod:`vip.evaluation.weights`."""
@@ -48,13 +48,8 @@ class Lpips:
         self.digest = fingerprint({"weights": sha256_file(weights), "heads": HEADS_SHA256, "hidden": "grey"})
         self.features = alexnet_features()
         own = {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
-        try:
-            self.features.load_state_dict(own)
-        except RuntimeError as error:
-            raise VipError(
-                f"{weights} is no AlexNet of torchvision: {str(error).splitlines()[1].strip()}",
-                "give alexnet-owt-7be5be79.pth, converted by python -m vip.evaluation.weights",
-            ) from error
+        remedy = "give alexnet-owt-7be5be79.pth, converted by python -m vip.evaluation.weights"
+        fill(self.features, own, weights, "AlexNet of torchvision", remedy)
         self.features.eval().requires_grad_(False)
         self._heads = _heads()
         self._shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)

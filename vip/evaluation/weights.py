@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from schemas.errors import VipError
 from storage.store import sha256_file
@@ -38,6 +39,18 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], str]:
             f"weights {path} cannot be read: {error}",
             f"give a .safetensors file; from a known pickle: python -m vip.evaluation.weights {path.name} OUT",
         ) from error
+
+
+def fill(net: nn.Module, state: dict[str, torch.Tensor], weights: Path, what: str, remedy: str) -> None:
+    """Put ``state``, read from ``weights``, into ``net``.
+
+    Raises:
+        VipError: where it is of another network than ``what``, with the first thing that differs.
+    """
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise VipError(f"{weights} is no {what}: {str(error).splitlines()[1].strip()}", remedy) from error
 
 
 def convert(pickled: Path, target: Path) -> None:

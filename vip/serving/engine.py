@@ -115,7 +115,7 @@ class Engine:
 
         try:
             ready = wait_until(healthy, self._process, self.ready_seconds, every=0.25)
-        except BaseException:
+        except BaseException:  # Ctrl-C too must not leave a server behind
             self.stop()
             raise
         if not ready:
