@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +10,7 @@ from s3_server import KEY, SECRET
 
 from schemas.manifest import Kind
 from storage.store import ArtifactStore
+from tests.flows._command import vip
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 
@@ -101,16 +100,3 @@ def test_commands_work_on_a_bucket_and_forgetting_takes_the_copies_of_this_machi
     held = [path for path in store.backend.list("artifacts") if data in store.backend.get(path)]
     held += [path for path in Path(folder / "scratch").rglob("*") if path.is_file() and data in path.read_bytes()]
     assert held == []
-
-
-def vip(*arguments, root):
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments, "--root", str(root)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
