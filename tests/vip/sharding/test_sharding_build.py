@@ -32,7 +32,7 @@ from storage.suppression import suppress
 from storage.tables import read_table
 from vip.sharding import build, spool
 from vip.sharding.build import build_shard, previous_bits, shard_source
-from vip.sharding.scan import resolve_bits, scan_source, split_of
+from vip.sharding.scan import prefix_of, resolve_bits, scan_source, split_of
 
 THREE_BITS = ShardSettings(bits=3)
 
@@ -148,7 +148,8 @@ def test_one_changed_image_rebuilds_at_most_two_shards_and_a_new_name_none(store
     Path(folder, "7.png").write_bytes(encoded(999))
     after = shard_source(store, folder, THREE_BITS)
     changed = {role for role in digests(before) if digests(before)[role] != digests(after).get(role)}
-    assert 1 <= len(changed) <= 2
+    # The old image leaves its shard and the new one joins its own; no other shard is touched.
+    assert changed == {f"shard/{prefix_of(sha256_hex(data), 3)}" for data in (pictures[7], encoded(999))}
 
 
 def test_changed_bytes_behind_unchanged_path_size_and_time_are_seen(store, fill, encoded):
