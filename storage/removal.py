@@ -6,6 +6,7 @@ takes everything else, so that the same recipe may be built again when it is wan
 """
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -51,9 +52,20 @@ def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
     folder = artifact_folder(manifest)
     for file in list(store.backend.list(folder)):
         store.backend.remove(file)
+    _withdraw_if_hollow(store.backend, manifest)
     _prune(store.backend, folder)
     store.drop_copies(manifest.ref)
     return stone
+
+
+def _withdraw_if_hollow(backend: Backend, manifest: Manifest) -> None:
+    """Where a run published the artifact again while its files went, take that publication back: it would be a lie."""
+    publication = f"published/{manifest.kind}/{manifest.key}.json"
+    files = [f"{artifact_folder(manifest)}/{name}" for name in (*manifest.outputs, "manifest.json")]
+    if backend.exists(publication) and not all(backend.exists(file) for file in files):
+        record = json.loads(backend.get(publication))
+        if record["digest"] == manifest.digest:
+            backend.remove(publication)
 
 
 def collected(backend: Backend) -> dict[tuple[str, str], str]:

@@ -91,7 +91,10 @@ def _walk_glob(pattern: str, settings: ShardSettings) -> Iterator[Found]:
 
 
 def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
-    files, root = open_remote(url)
+    try:
+        files, root = open_remote(url)
+    except VipError as error:
+        raise VipError(f"source cannot be listed: {error.reason}", error.remedy) from error
     try:
         matches = sorted(files.glob(root)) if glob.has_magic(root) else [root]
         paths = sorted({path for match in matches for path in (files.find(match) or [match]) if files.isfile(path)})

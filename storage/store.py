@@ -1,5 +1,6 @@
 """The artifact store: immutable, named by what made them, published last."""
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ from storage.producer import producer_of
 from storage.scratch import scratch_folder
 
 M = TypeVar("M", Publication, Manifest, Tombstone)
+
+_TRIES = 5  # of a publication that a collection beside it undoes
 
 Build = Callable[[Path], dict[str, Any]]
 """Writes the files of an artifact into the folder it is given and returns the stats."""
@@ -103,8 +106,6 @@ class ArtifactStore:
             outputs[name] = Output(sha256=sha256_file(file), bytes=file.stat().st_size, rows=rows.get(name))
         digest = digest_of(outputs)
         place = _folder(recipe.kind, recipe.key, digest)
-        for name in outputs:
-            self.backend.put_if_absent(f"{place}/{name}", folder / name)
         manifest = Manifest(
             kind=recipe.kind,
             key=recipe.key,
@@ -116,23 +117,48 @@ class ArtifactStore:
             run=Run(id=self.run_id, started=started, finished=datetime.now(UTC)),
             stats=stats,
         )
-        path = f"{place}/manifest.json"
-        self.backend.put_if_absent(path, canonical_json(manifest.model_dump(mode="json")))
-        # Another writer with the same bytes may have put its manifest first: publish the one that stands there.
-        published = self.backend.get(path)
+        files: dict[str, bytes | Path] = {name: folder / name for name in outputs}
+        files["manifest.json"] = canonical_json(manifest.model_dump(mode="json"))
+        for _ in range(_TRIES):
+            if self._put(recipe, digest, {f"{place}/{name}": data for name, data in files.items()}):
+                standing = self.get(recipe.kind, recipe.key)
+                if standing is not None:
+                    return standing
+            if self.tombstone(recipe.kind, recipe.key) is not None:
+                # Taken down while it was made: what was put back beside the erasure goes as well.
+                for name in outputs:
+                    self.backend.remove(f"{place}/{name}")
+                raise VipError(
+                    f"{recipe.kind} {recipe.key[:12]} was removed on purpose and cannot be published again",
+                    "change a parameter or an input",
+                )
+        raise VipError(
+            f"{recipe.kind} {recipe.key[:12]} is collected as fast as it is made", "run again when gc is over"
+        )
+
+    def _put(self, recipe: Recipe, digest: str, files: dict[str, bytes | Path]) -> bool:
+        """Put the files and publish them; False where gc took some of them meanwhile, so that they must be put again.
+
+        A file that stood there already may be what gc is just collecting. So it is looked at after the publication:
+        gc looks for a publication after its last removal, and one of both sees the other.
+        """
+        stood = [path for path, data in files.items() if not self.backend.put_if_absent(path, data)]
+        try:
+            # Another writer with the same bytes may have put its manifest first: publish the one that stands there.
+            published = self.backend.get(f"{_folder(recipe.kind, recipe.key, digest)}/manifest.json")
+        except FileNotFoundError:
+            return False
         publication = Publication(
             kind=recipe.kind, key=recipe.key, digest=digest, manifest_sha256=sha256_hex(published)
         )
-        self.backend.put_if_absent(
-            _publication_path(recipe.kind, recipe.key), canonical_json(publication.model_dump(mode="json"))
-        )
-        standing = self.get(recipe.kind, recipe.key)
-        if standing is None:
-            raise VipError(
-                f"{recipe.kind} {recipe.key[:12]} was removed on purpose and cannot be published again",
-                "change a parameter or an input",
-            )
-        return standing
+        where, record = _publication_path(recipe.kind, recipe.key), canonical_json(publication.model_dump(mode="json"))
+        self.backend.put_if_absent(where, record)
+        if all(self.backend.exists(path) for path in stood):
+            return True
+        with contextlib.suppress(FileNotFoundError):
+            if self.backend.get(where) == record:  # it names a manifest that is gone
+                self.backend.remove(where)
+        return False
 
     def list(self, kind: Kind) -> Iterator[Manifest]:
         """Every artifact of a kind, oldest key first."""

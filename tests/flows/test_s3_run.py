@@ -14,7 +14,7 @@ from tests.flows._command import vip
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 
-# A page holds the times of its run; everything else is a function of its inputs.
+# A page tells its run, so that two runs have two; everything else is a function of its inputs.
 RANDOM = {"report"}
 
 
@@ -61,7 +61,7 @@ def test_a_bucket_gets_the_artifacts_that_a_disk_gets(made):
     assert {name: digest for name, digest in bucket.items() if name[0] not in RANDOM} == {
         name: digest for name, digest in local.items() if name[0] not in RANDOM
     }
-    assert [kind for kind, _ in bucket].count("report") == 1
+    assert [kind for kind, _ in bucket].count("report") == 2  # one page a run
 
 
 def test_the_second_run_in_a_bucket_reuses_everything(made):
@@ -73,7 +73,8 @@ def test_the_second_run_in_a_bucket_reuses_everything(made):
 
 def test_nothing_of_a_bucket_lies_on_local_disk_but_scratch(made):
     folder = made[3]
-    assert {path.name for path in folder.iterdir()} <= {"images", "local", "scratch", "prefect", "prefect.log"}
+    left = {path.name for path in folder.iterdir() if not path.name.startswith("torchinductor_")}  # torch's own cache
+    assert left <= {"images", "local", "scratch", "prefect", "prefect.log"}
 
 
 def test_no_secret_is_in_any_object_log_database_or_page(made):

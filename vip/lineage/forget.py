@@ -186,6 +186,10 @@ def run_takedown(
         if why == mark:
             plan.images.setdefault(sha256, [])  # found as a twin by a run that was interrupted
     listed = suppress(store, plan.images, mark)
+    # A run beside this one may have published a shard with the image before the list stood: look again.
+    index.refresh()
+    plan.captions = []
+    _holders(index, plan)
     recipe = Recipe(
         kind="takedown",
         stage="forget",

@@ -16,6 +16,7 @@ from schemas.sharding import RejectReason, ShardSettings
 from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
 from storage.items import RowPlace
 from storage.refs import Refs
+from storage.removal import take_down
 from storage.shards import SAMPLES_TABLE, TAR, ShardWriter
 from storage.store import ArtifactStore
 from storage.suppression import suppressed
@@ -104,7 +105,23 @@ def build_shard(
     """
     members = scan.of_shard(prefix)
     write = partial(_write_shard, members, scan.settings.max_pixels, workers or os.cpu_count() or 1, progress)
-    return store.build(shard_recipe(scan, prefix), write)[0]
+    shard, fresh = store.build(shard_recipe(scan, prefix), write)
+    if fresh:
+        _refuse_suppressed(store, scan.of_shard(prefix), shard)
+    return shard
+
+
+def _refuse_suppressed(store: ArtifactStore, members: tuple[Member, ...], shard: Manifest | None = None) -> None:
+    """Take a shard back that holds an image taken down since the scan.
+
+    A takedown first lists the image and then looks for the shards that hold it; here the shard is published first and
+    the list read then, so that one of both sees the other.
+    """
+    if suppressed(store).isdisjoint(member.sha256 for member in members):
+        return
+    if shard is not None:
+        take_down(store, shard.ref, "an image in it was taken down while it was made")
+    raise VipError("an image was taken down while the dataset was made", "run again; it stays out")
 
 
 def _write_shard(
@@ -167,6 +184,7 @@ def build_dataset(store: ArtifactStore, scan: SourceScan, shards: list[Manifest]
     Raises:
         VipError: where no image of the source can be decoded.
     """
+    _refuse_suppressed(store, tuple(scan.members))
     names, rejects = _join(store, scan, shards)
     inputs = {f"shard/{shard.params['prefix']}": shard.ref for shard in shards if shard.stats["samples"]}
     if not inputs:

@@ -1,0 +1,81 @@
+"""A writer beside gc and beside a takedown, at every step of either: never a publication without its files."""
+
+import pytest
+
+from schemas.errors import VipError
+from schemas.manifest import Recipe
+from storage.removal import collect, take_down
+from storage.store import ArtifactStore
+
+RECIPE = Recipe(kind="shard", stage="test", params={"n": 1})
+
+
+def write(folder):
+    (folder / "a.txt").write_text("a")
+    (folder / "b.txt").write_text("b")
+    return {}
+
+
+def at_step(monkeypatch, store, step, what):
+    """Do ``what`` once, before the ``step``-th write or removal of ``store``; True once it was reached."""
+    seen = {"count": 0, "done": False}
+
+    def interrupting(method):
+        def call(*arguments):
+            if seen["count"] == step and not seen["done"]:
+                seen["done"] = True
+                what()
+            seen["count"] += 1
+            return method(*arguments)
+
+        return call
+
+    for name in ("put_if_absent", "remove"):
+        monkeypatch.setattr(store.backend, name, interrupting(getattr(store.backend, name)))
+    return seen
+
+
+def whole(store):
+    """Whether what is published has all its files; nothing published is whole, too."""
+    if not store.backend.exists(f"published/{RECIPE.kind}/{RECIPE.key}.json"):
+        return True
+    made = store.get(RECIPE.kind, RECIPE.key)
+    return made is None or all(store.read(made, name) for name in made.outputs)
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_a_run_that_writes_what_gc_is_collecting_leaves_a_whole_artifact_or_none(step, tmp_path, monkeypatch):
+    store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
+    old, _ = store.build(RECIPE, write)
+    seen = at_step(monkeypatch, store, step, lambda: other.build(RECIPE, write))
+    collect(store, old, "no ref reached it")
+    assert seen["done"] or seen["count"] <= step
+    assert whole(other)
+    assert other.build(RECIPE, write)[0].digest == old.digest
+    assert whole(other)
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_gc_in_the_middle_of_a_write_leaves_a_whole_artifact(step, tmp_path, monkeypatch):
+    first = ArtifactStore(tmp_path)
+    old, _ = first.build(RECIPE, write)
+    first.backend.remove(f"published/{RECIPE.kind}/{RECIPE.key}.json")  # gc has come as far as this
+    store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
+    seen = at_step(monkeypatch, store, step, lambda: collect(other, old, "no ref reached it"))
+    made, _ = store.build(RECIPE, write)
+    assert seen["done"]
+    assert made.digest == old.digest and whole(other)
+    assert other.get(RECIPE.kind, RECIPE.key) is not None
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_takedown_in_the_middle_of_a_write_leaves_no_byte_of_it(step, tmp_path, monkeypatch):
+    first = ArtifactStore(tmp_path)
+    old, _ = first.build(RECIPE, write)
+    store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
+    monkeypatch.setattr(store, "find", lambda _: None)  # it looked before the first was there
+    seen = at_step(monkeypatch, store, step, lambda: take_down(other, old.ref, "asked to"))
+    with pytest.raises(VipError, match="removed on purpose"):
+        store.build(RECIPE, write)
+    assert seen["done"]
+    assert [path for path in other.backend.list("artifacts") if path.endswith(".txt")] == []
