@@ -4,14 +4,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.console import console
 from flows.progress import reporting
 from flows.run import scratch_folder
-from flows.tasks import in_waves, log_folder, open_store
+from flows.tasks import in_waves, log_folder, open_store, task
 from schemas.bank import Bank
 from schemas.budget import Budget
 from schemas.errors import VipError

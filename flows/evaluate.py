@@ -4,13 +4,13 @@ import base64
 import io
 import tarfile
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from flows.alarm import raise_alarm
 from flows.artifacts import find_artifact
 from flows.progress import reporting
-from flows.tasks import open_store
+from flows.tasks import open_store, task
 from schemas.errors import VipError
 from schemas.evaluate_config import EvaluateConfig
 from schemas.evaluate_run import EvaluateRun

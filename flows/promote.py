@@ -1,11 +1,10 @@
 """Promote: a checkpoint takes the place of the promoted one where the same exam shows it not worse."""
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from flows.approval import ask_person
 from flows.evaluate import evaluate
-from flows.tasks import open_store
+from flows.tasks import open_store, task
 from schemas.approval import ApprovalRules
 from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import ArtifactRef, Manifest

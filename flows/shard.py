@@ -1,11 +1,11 @@
 """Shard: a source of images becomes a dataset, one task a shard."""
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import reporting
-from flows.tasks import in_waves, open_store
+from flows.tasks import in_waves, open_store, task
 from schemas.manifest import ArtifactRef
 from schemas.sharding import ShardSettings
 from storage.suppression import suppressed

@@ -1,11 +1,13 @@
-"""What every flow uses: the store of a run, what it made and found, and tasks submitted in waves."""
+"""What every flow uses: tasks, the store of a run, and tasks submitted in waves."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
+from prefect import task as prefect_task
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.utilities.annotations import quote
 
@@ -13,7 +15,17 @@ from flows.run import scratch_folder
 from storage.store import ArtifactStore
 
 T = TypeVar("T")
+P = ParamSpec("P")
 WAVE = 64  # task runs alive at once: a server is unsettled by thousands
+
+
+def task(task_run_name: str) -> Callable[[Callable[P, T]], Task[P, T]]:
+    """Prefect's ``task`` without its cache: the artifact store says what is done already.
+
+    The cache would hash a path as a string, not the bytes behind it, would walk every sample of a plan, and writes a
+    traceback to the run's page where an input cannot be hashed.
+    """
+    return prefect_task(task_run_name=task_run_name, cache_policy=NO_CACHE)
 
 
 def open_store(root: str) -> ArtifactStore:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow
 
 from flows.artifacts import find_artifact
 from flows.progress import Progress, reporting
 from flows.run import scratch_folder
-from flows.tasks import log_folder, open_store
+from flows.tasks import log_folder, open_store, task
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Recipe
