@@ -60,7 +60,7 @@ nano: setup
 	@.venv/bin/vip nano train
 
 claim: setup
-	@.venv/bin/python -m flows.claim
+	@.venv/bin/vip claim --root ./.vip-claim
 
 clean:
 	rm -rf .venv .venv-serve .vip

@@ -1,7 +1,5 @@
-"""Claim: the paper's claim on nano models, from drawing the scenes to the page. ``make claim``."""
+"""Claim: the paper's claim on nano models, from shards and captions to the page. ``vip claim``."""
 
-import argparse
-import sys
 from pathlib import Path
 
 from prefect import flow
@@ -12,8 +10,7 @@ from flows.shard import shard
 from flows.tasks import open_store
 from flows.train import Source, train
 from schemas.bank import Bank
-from schemas.claim_config import ABLATIONS, ARMS, ClaimConfig
-from schemas.errors import VipError
+from schemas.claim_config import ClaimConfig
 from schemas.manifest import Manifest
 from schemas.region import BrushRegion, CentreRegion, Region, SidesRegion
 from schemas.retrain_config import CaptionConfig
@@ -60,45 +57,3 @@ def claim(root: str, source: str, config: ClaimConfig, out: str) -> str:
             progress,
         )
     return str(write_page(store, config, outcomes, base_folder, Path(out)))
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """``python -m flows.claim``: resumable; what is made is found again."""
-    parser = argparse.ArgumentParser(prog="python -m flows.claim", description=main.__doc__)
-    parser.add_argument("--root", default="./.vip-claim")
-    parser.add_argument("--out", default="docs", help="folder for claim.md and its pictures")
-    parser.add_argument("--scenes", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--images", type=int, default=256, help="in the exam")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arms", default=",".join(ARMS), help=f"of {', '.join((*ARMS, *ABLATIONS))}")
-    parser.add_argument("--against", default="plain", help="the arm that the others are compared with")
-    parser.add_argument("--preset", default="nano-centre", help="of the exam; training keeps the centred half")
-    given = parser.parse_args(arguments)
-
-    from flows.cli.common import fail, validated
-    from flows.run import local_run
-    from vip.nano.dataset import write_scenes
-
-    try:
-        default = ClaimConfig()
-        config = validated(
-            ClaimConfig,
-            "claim",
-            arms=tuple(given.arms.split(",")),
-            against=given.against,
-            seeds=given.seeds,
-            train=default.train.model_copy(update={"steps": given.steps, "regions": {"centre-0.5": 1.0}}),
-            evaluate=default.evaluate.model_copy(update={"images": given.images, "preset": given.preset}),
-        )
-        with local_run(given.root):
-            source = Path(given.root) / "scenes"
-            write_scenes(source, given.scenes)
-            page = claim(given.root, str(source), config, given.out)
-    except VipError as error:
-        fail(error)
-    sys.stdout.write(f"{page}\n")
-
-
-if __name__ == "__main__":
-    main()

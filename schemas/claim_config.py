@@ -70,5 +70,5 @@ class ClaimConfig(BaseModel):
     arms: tuple[Arm, ...] = Field(default=tuple(ARMS), min_length=2)  # type: ignore[arg-type]
     against: Arm = "plain"
     seeds: int = Field(default=3, ge=1, le=32)
-    train: TrainConfig = TrainConfig(steps=600, trainable="whole")
+    train: TrainConfig = TrainConfig(steps=300, trainable="whole", regions={"centre-0.5": 1.0})
     evaluate: EvaluateConfig = EvaluateConfig(settings=("oracle", "control:swapped"), images=256, probe="nano")

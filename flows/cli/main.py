@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gc": ("gc", "Remove what no name reaches (a dry run unless told otherwise)."),
     "deploy": ("deploy", "Create the scheduled deployments and automations on a Prefect server."),
     "report": ("report", "Write the report page of a finished run to a folder."),
+    "claim": ("claim", "Put the paper's claim to the test on small models."),
     "nano": ("nano", "Train or score the small models of the drawn world."),
     "ui": ("ui", "Open Prefect's page on the runs of this root."),
 }
