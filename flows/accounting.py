@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from schemas.manifest import ArtifactRef, Manifest
+from schemas.pricing import Price
 from schemas.run_summary import RunSummary, StageSummary
 from storage.store import ArtifactStore
 from vip.captioning.ask import AskStats
@@ -38,8 +39,10 @@ class Account:
         yield
         self.seconds[name] = time.monotonic() - start
 
-    def close(self, store: ArtifactStore, ends: Iterable[ArtifactRef], asked: Iterable[AskStats]) -> RunSummary:
-        """The summary of a run whose last artifacts are ``ends``."""
+    def close(
+        self, store: ArtifactStore, ends: Iterable[ArtifactRef], asked: Iterable[AskStats], price: Price
+    ) -> RunSummary:
+        """The summary of a run whose last artifacts are ``ends``; ``price`` is that of what was ``asked``."""
         reached = list(reachable(store, ends))
         asked = list(asked)
         return RunSummary(
@@ -53,7 +56,7 @@ class Account:
                 )
                 for stage, seconds in self.seconds.items()
             ),
-            facts=_facts(asked),
+            facts=_facts(asked, price),
         )
 
 
@@ -99,5 +102,9 @@ def _rate(asked: list[AskStats]) -> float:
     return sum(one.requests for one in asked) / seconds if seconds else 0.0
 
 
-def _facts(asked: list[AskStats]) -> dict[str, str]:
-    return {"captions a second": f"{_rate(asked):.0f}"} if any(one.requests for one in asked) else {}
+def _facts(asked: list[AskStats], price: Price) -> dict[str, str]:
+    if not any(one.requests for one in asked):
+        return {}
+    facts = {"captions a second": f"{_rate(asked):.0f}"}
+    cost = sum(price.of(one.prompt_tokens, one.completion_tokens, one.seconds) for one in asked)
+    return facts | ({"cost of captions": f"{cost:.4g}"} if cost else {})

@@ -7,6 +7,7 @@ from schemas.bank import Bank
 from schemas.budget import Budget
 from schemas.evaluate_config import EvaluateConfig
 from schemas.gate import GateThresholds
+from schemas.pricing import Price
 from schemas.promotion import PromotionRules
 from schemas.sharding import ShardSettings
 from schemas.train_config import TrainConfig
@@ -22,6 +23,7 @@ class CaptionConfig(BaseModel):
         endpoints: servers that run already; empty: a vLLM of our own is started and stopped.
         gate: what the captions must fulfil before anything is trained on them.
         budget: what one run may ask at most; a run that reaches it ends with an error, and the next one goes on.
+        price: what answers cost; the run's summary says what it spent.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +34,7 @@ class CaptionConfig(BaseModel):
     endpoints: tuple[str, ...] = ()
     gate: GateThresholds = GateThresholds()
     budget: Budget = Budget()
+    price: Price = Price()
 
 
 class RetrainConfig(BaseModel):

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 @click.option("--max-requests", type=click.IntRange(1), help="Stop cleanly after so many; run again to go on.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Stop cleanly after so many tokens.")
 @click.option("--max-hours", type=click.FloatRange(0, min_open=True), help="Stop cleanly after so much time.")
-@click.option("--price-per-hour", type=click.FloatRange(0), default=0.0, help="Of the server, for --plan.")
+@click.option("--price-per-hour", type=click.FloatRange(0), default=0.0, help="Of the server.")
+@click.option(
+    "--price-per-million",
+    type=click.FloatRange(0),
+    nargs=2,
+    default=(0.0, 0.0),
+    metavar="PROMPT COMPLETION",
+    help="Of tokens.",
+)
 @shared_options
 def command(
     dataset: str,
@@ -45,6 +53,7 @@ def command(
     max_tokens: int | None,
     max_hours: float | None,
     price_per_hour: float,
+    price_per_million: tuple[float, float],
     root: str,
     as_json: bool,
 ) -> None:
@@ -56,6 +65,7 @@ def command(
     from flows.console import console
     from flows.run import local_run
     from schemas.budget import Budget
+    from schemas.pricing import Price
     from schemas.retrain_config import CaptionConfig
     from storage.store import ArtifactStore
 
@@ -63,10 +73,12 @@ def command(
     target = find_artifact(store, "dataset", dataset)
     bank = _bank(view, keeps or (0.5,))
     budget = Budget(requests=max_requests, tokens=max_tokens, hours=max_hours)
-    config = CaptionConfig(spec=spec, imagined=None, model=model, endpoints=endpoints, budget=budget)
+    prompt, completion = price_per_million
+    price = Price(per_hour=price_per_hour, per_million_prompt=prompt, per_million_completion=completion)
+    config = CaptionConfig(spec=spec, imagined=None, model=model, endpoints=endpoints, budget=budget, price=price)
     console.quiet = as_json
     if only_plan:
-        shown = _plan(store, target, bank, config, root, price_per_hour)
+        shown = _plan(store, target, bank, config, root)
     elif limit or reask:
         with local_run(root):
             shown = _sample(store, target, bank, config, root, limit, reask)
@@ -104,6 +116,7 @@ def _caption(
         name = dataset if f"dataset/{dataset}" in names else names[0].removeprefix("dataset/")
         label = f"captions/{name}"
         refs.set(label, done.caption_set)
+    spent = config.price.of(done.asked.prompt_tokens, done.asked.completion_tokens, done.asked.seconds)
     return {
         "captions": label,
         "caption_set": done.caption_set.key,
@@ -111,14 +124,14 @@ def _caption(
         "rejected": done.rejected,
         "requests": done.asked.requests,
         "a second": round(done.asked.per_second, 1),
+        **({"cost": float(f"{spent:.4g}")} if spent else {}),
     }
 
 
 def _plan(
-    store: "ArtifactStore", target: "Manifest", bank: "Bank", config: "CaptionConfig", root: str, price: float
+    store: "ArtifactStore", target: "Manifest", bank: "Bank", config: "CaptionConfig", root: str
 ) -> dict[str, Any]:
     from flows.run import scratch_folder
-    from schemas.pricing import Price
     from vip.captioning.estimate import estimate
     from vip.captioning.plan import current_round, plan_captions
     from vip.captioning.specs import resolve_spec
@@ -126,7 +139,7 @@ def _plan(
     spec = resolve_spec(config.spec, config.model, config.endpoints[0] if config.endpoints else None)
     round = current_round(store, target, spec, bank)
     plan = plan_captions(store, target, spec, bank, round=round, scratch=scratch_folder(root) / "answers")
-    expected = asdict(estimate(store, plan, Price(per_hour=price)))
+    expected = asdict(estimate(store, plan, config.price))
     return {
         "rows": plan.rows,
         "up to date": plan.up_to_date,

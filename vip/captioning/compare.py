@@ -45,21 +45,6 @@ class Beside:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class SplitLeak:
-    """A joint caption that the split captions of the same row contradict.
-
-    Attributes:
-        surrounding_restates: words of the joint surrounding that only the one who saw the centre used.
-        centre_foresees: words of the joint centre that only the one who saw the surrounding used.
-    """
-
-    caption_id: str
-    image_sha256: str
-    surrounding_restates: tuple[str, ...]
-    centre_foresees: tuple[str, ...]
-
-
 def agreement(pairs: Iterable[tuple[tuple[str, str], tuple[str, str]]]) -> Agreement:
     """Agreement over pairs of (centre, surrounding)."""
     rows = identical = 0
@@ -139,31 +124,6 @@ def _old_captions(store: ArtifactStore, plan: CaptionPlan, prefix: str) -> dict[
             for row in _rows(store, store.require(ref)):
                 found[_key(row)] = (row["centre"], row["surrounding"])
     return found
-
-
-def split_leaks(store: ArtifactStore, joint: Manifest, split: Manifest) -> list[SplitLeak]:
-    """Joint captions in which one half says what only the other part shows, by the split captions of the same rows.
-
-    Args:
-        joint: caption set of a joint spec.
-        split: caption set of a split spec, whose requests each saw one part only.
-    """
-    seen = {
-        _key(row): (content_words(row["centre"]), content_words(row["surrounding"]))
-        for row in caption_rows(store, split)
-    }
-    leaks = []
-    for row in caption_rows(store, joint):
-        if _key(row) not in seen:
-            continue
-        centre, surrounding = seen[_key(row)]
-        restates = content_words(row["surrounding"]) & (centre - surrounding)
-        foresees = content_words(row["centre"]) & (surrounding - centre)
-        if restates or foresees:
-            leaks.append(
-                SplitLeak(row["caption_id"], row["image_sha256"], tuple(sorted(restates)), tuple(sorted(foresees)))
-            )
-    return leaks
 
 
 def caption_rows(store: ArtifactStore, caption_set: Manifest) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Leakage: a half that says what belongs to the other."""
 
 import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 # Words that carry no content, and words of place that rightly stand in both halves.
 _STOP = frozenset(
@@ -28,3 +30,34 @@ def restates(centre: str, surrounding: str, share: float) -> bool:
     first, second = content_words(centre), content_words(surrounding)
     smaller = min(len(first), len(second))
     return bool(smaller) and len(first & second) >= share * smaller
+
+
+class SplitLeak(NamedTuple):
+    """A joint caption that the split captions of the same row contradict.
+
+    Attributes:
+        surrounding_restates: words of the joint surrounding that only the one who saw the centre used.
+        centre_foresees: words of the joint centre that only the one who saw the surrounding used.
+    """
+
+    caption_id: str
+    surrounding_restates: tuple[str, ...]
+    centre_foresees: tuple[str, ...]
+
+
+def split_leaks(joint: Mapping[Any, Mapping[str, Any]], split: Mapping[Any, Mapping[str, Any]]) -> list[SplitLeak]:
+    """Joint captions in which one half says what only the other part shows, by the split captions of the same rows.
+
+    Args:
+        joint: (image, view, region) -> row of ``CAPTIONS`` by a joint spec.
+        split: the same by a split spec, whose requests each saw one part only.
+    """
+    leaks = []
+    for key in joint.keys() & split.keys():
+        row = joint[key]
+        centre, surrounding = content_words(split[key]["centre"]), content_words(split[key]["surrounding"])
+        restates = content_words(row["surrounding"]) & (centre - surrounding)
+        foresees = content_words(row["centre"]) & (surrounding - centre)
+        if restates or foresees:
+            leaks.append(SplitLeak(row["caption_id"], tuple(sorted(restates)), tuple(sorted(foresees))))
+    return sorted(leaks)

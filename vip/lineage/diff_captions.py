@@ -6,6 +6,7 @@ from typing import Any
 from schemas.tables import CAPTION_REJECTS, CAPTIONS
 from storage.answers import Answers
 from storage.tables import read_table
+from vip.captioning.leakage import split_leaks
 from vip.lineage import graph
 from vip.lineage.diff import changed, flat
 from vip.lineage.graph import Record
@@ -37,7 +38,9 @@ def diff_captions(index: LineageIndex, first: sqlite3.Row, second: sqlite3.Row) 
 
     Returns:
         ``rows`` (counts, and counts by cause), ``changes`` (the first 50 changed rows), and ``own_disagreement``: how
-        often the model contradicted itself where a request of these shards was answered more than once.
+        often the model contradicted itself where a request of these shards was answered more than once. Where one set
+        is of a joint spec and the other of a split one, also ``leaks``: halves of joint captions that say what only
+        the other part shows.
     """
     ours, theirs = _parts(index, first), _parts(index, second)
     shared = {part["digest"] for part in ours.values()} & {part["digest"] for part in theirs.values()}
@@ -60,12 +63,28 @@ def diff_captions(index: LineageIndex, first: sqlite3.Row, second: sqlite3.Row) 
         by_cause[f"{what}: {cause}"] = by_cause.get(f"{what}: {cause}", 0) + 1
         if len(changes) < _SHOWN:
             changes.append(_change(key, what, cause, before, after))
-    return {
+    found: Record = {
         "rows": counts,
         "causes": by_cause,
         "own_disagreement": _own_disagreement(index, [*ours.values(), *theirs.values()], shared),
-        "changes": changes,
     }
+    by_strategy = {specs[0].get("strategy"): old, specs[1].get("strategy"): new}
+    if by_strategy.keys() == {"joint", "split"}:
+        found["leaks"] = _leaks(by_strategy["joint"], by_strategy["split"])
+    return found | {"changes": changes}
+
+
+def _leaks(joint: dict[Key, dict[str, Any]], split: dict[Key, dict[str, Any]]) -> Record:
+    leaks = split_leaks(joint, split)
+    rows = [
+        {
+            "caption": leak.caption_id,
+            "surrounding restates": ", ".join(leak.surrounding_restates),
+            "centre foresees": ", ".join(leak.centre_foresees),
+        }
+        for leak in leaks[:_SHOWN]
+    ]
+    return {"leaking": len(leaks), "of": len(joint.keys() & split.keys()), "rows": rows}
 
 
 def _parts(index: LineageIndex, caption_set: sqlite3.Row) -> dict[str, sqlite3.Row]:

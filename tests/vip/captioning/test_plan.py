@@ -1,5 +1,6 @@
 """The plan: up to date, missing, stale with causes; retries, second draws, previews and estimates."""
 
+from contextlib import closing
 from zlib import crc32
 
 import pytest
@@ -9,9 +10,11 @@ from schemas.pricing import Price
 from schemas.region import CentreRegion, SidesRegion, View
 from tests.vip.captioning.helpers import BANK, captions_of, make_dataset, make_spec, run, write_images
 from vip.captioning.ask import ask
-from vip.captioning.compare import compare_sets, noise_floor, preview, split_leaks
+from vip.captioning.compare import compare_sets, noise_floor, preview
 from vip.captioning.estimate import estimate
 from vip.captioning.plan import next_round, plan_captions
+from vip.lineage.diff import diff
+from vip.lineage.index import open_index
 
 
 @pytest.mark.parametrize(
@@ -134,9 +137,14 @@ def test_joint_is_held_against_split(store, dataset, tokenizer, server, endpoint
     joint, _ = run(store, dataset, make_spec(tokenizer), [endpoint], scratch)
     server.text = lambda body: "wolf" if b"the centre" in body else "snow, tent"
     split, _ = run(store, dataset, make_spec(tokenizer, strategy="split"), [endpoint], scratch)
-    leaks = split_leaks(store, joint, split)
-    assert len(leaks) == 24
-    assert leaks[0].surrounding_restates == ("wolf",) and leaks[0].centre_foresees == ("tent",)
+    with closing(open_index(store.backend.url)) as index:
+        found = diff(index, joint.key, split.key)["leaks"]
+    assert (found["leaking"], found["of"]) == (24, 24)
+    assert found["rows"][0] | {"caption": ""} == {
+        "caption": "",
+        "surrounding restates": "wolf",
+        "centre foresees": "tent",
+    }
 
 
 def test_a_sample_shows_old_beside_new(store, dataset, spec, tokenizer, server, endpoint, scratch):
