@@ -71,4 +71,4 @@ class ClaimConfig(BaseModel):
     against: Arm = "plain"
     seeds: int = Field(default=3, ge=1, le=32)
     train: TrainConfig = TrainConfig(steps=300, trainable="whole", regions={"centre-0.5": 1.0})
-    evaluate: EvaluateConfig = EvaluateConfig(settings=("oracle", "control:swapped"), images=256, probe="nano")
+    evaluate: EvaluateConfig = EvaluateConfig(settings=("oracle",), images=256, probe="nano")
