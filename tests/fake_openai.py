@@ -32,6 +32,7 @@ class FakeServer:
         capacity: requests answered a second at most; 0 for no bound.
         faults: asked in turn before every answer.
         log: file that gets the digest of every body that was asked, one a line.
+        api_key: what everything under /v1 demands, as vLLM does; empty for nothing.
     """
 
     model: str = "fake"
@@ -49,16 +50,24 @@ class FakeServer:
     keep_asked: bool = True
     port: int = 0
     version: str = "0"
+    api_key: str = ""
     _free_at: float = 0.0
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=64 << 20)
+        app = web.Application(client_max_size=64 << 20, middlewares=[self._authorised])
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/version", self._version)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         return app
+
+    @web.middleware
+    async def _authorised(self, request: web.Request, handler) -> web.StreamResponse:
+        told = request.headers.get("Authorization")
+        if self.api_key and request.path.startswith("/v1/") and told != f"Bearer {self.api_key}":
+            return web.json_response({"error": "Unauthorized"}, status=401)
+        return await handler(request)
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": self.model, "object": "model"}]})

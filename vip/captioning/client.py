@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from schemas.errors import VipError
-from vip.captioning.endpoint import ClientSettings, Endpoint, describe
+from vip.captioning.endpoint import ClientSettings, Endpoint, describe, read_body
 from vip.captioning.reply import Reply, error_text, read_reply
 from vip.captioning.request import Request
+from vip.serving.http import API_KEY, auth_headers
 
 _HEADERS = {"Content-Type": "application/json"}
 _FATAL = {401: "refuses us", 403: "refuses us", 404: "does not know the model or the path"}
+_FATAL |= dict.fromkeys((301, 302, 303, 307, 308), "sends us elsewhere")  # it would choose who sees images and key
 _NEVER_SERVED = 100
 
 
@@ -79,7 +81,8 @@ class Client:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         timeout = aiohttp.ClientTimeout(total=settings.deadline)
         self._tasks: set[asyncio.Task[None]] = set()
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=_HEADERS) as self._session:
+        headers = _HEADERS | auth_headers()
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as self._session:
             self._spawn(self._feed(jobs))
             self._spawn(self._oversee())
             for endpoint in self._endpoints:
@@ -147,8 +150,8 @@ class Client:
         self.stats.most_in_flight = max(self.stats.most_in_flight, self.stats.in_flight)
         self.stats.sent += 1
         try:
-            async with self._session.post(endpoint.url, data=job.body) as answer:
-                status, raw, after = answer.status, await answer.read(), answer.headers.get("Retry-After")
+            async with self._session.post(endpoint.url, data=job.body, allow_redirects=False) as answer:
+                status, raw, after = answer.status, await read_body(answer), answer.headers.get("Retry-After")
         except TimeoutError:
             endpoint.timeouts += 1
             self._try_again(endpoint, job, f"no answer within {self.settings.deadline:g} s", start, suspect=True)
@@ -169,7 +172,7 @@ class Client:
             self._try_again(endpoint, job, error_text(status, raw), start, suspect=True)
         elif status in _FATAL:
             text = error_text(status, raw)
-            remedy = "check the model name, the path and the credentials of the endpoint"
+            remedy = f"check the model name, the path and {API_KEY}"
             self._fail(VipError(f"endpoint {endpoint.base} {_FATAL[status]} ({text})", remedy))
         else:
             self._refused += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from vip.captioning.concurrency import Concurrency, Load
+from vip.serving.http import LONGEST_BODY
 from vip.serving.identity import base_url
 
 
@@ -103,19 +104,37 @@ class Endpoint:
     async def load(self, session: aiohttp.ClientSession) -> Load | None:
         """The server's metrics, or None where it has none."""
         try:
-            async with session.get(f"{self.base}/metrics", timeout=aiohttp.ClientTimeout(total=5)) as answer:
-                return read_load(await answer.text()) if answer.status == 200 else None
+            timeout = aiohttp.ClientTimeout(total=5)
+            async with session.get(f"{self.base}/metrics", timeout=timeout, allow_redirects=False) as answer:
+                return read_load((await read_body(answer)).decode()) if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return None
 
     async def healthy(self, session: aiohttp.ClientSession) -> bool:
         """Whether the server answers; a server without ``/health`` is healthy when it answers at all."""
         try:
-            async with session.get(f"{self.base}/health", timeout=aiohttp.ClientTimeout(total=2)) as answer:
+            timeout = aiohttp.ClientTimeout(total=2)
+            async with session.get(f"{self.base}/health", timeout=timeout, allow_redirects=False) as answer:
                 return answer.status < 500
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.cause = describe(error)
             return False
+
+
+async def read_body(answer: aiohttp.ClientResponse) -> bytes:
+    """The body of an answer.
+
+    Raises:
+        aiohttp.ClientPayloadError: where it is longer than any answer should be, unpacked.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > LONGEST_BODY:
+            raise aiohttp.ClientPayloadError(f"answers more than {LONGEST_BODY:,} bytes")
+    return b"".join(parts)
 
 
 def describe(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.errors import VipError
 from vip.nano.truth import png
+from vip.serving.http import auth_headers
 
 IN_FLIGHT = 32
 MAX_ANSWER_TOKENS = 64
@@ -41,7 +42,9 @@ async def _ask(base: str, questions: Sequence[Question]) -> list[str]:
     # vLLM hangs up on a connection that is idle for 5 s; one that was idle for long is not used again.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2)
     try:
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, raise_for_status=True) as session:
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, raise_for_status=True, headers=auth_headers()
+        ) as session:
             async with session.get(f"{base}/v1/models") as response:
                 model = (await response.json())["data"][0]["id"]
 

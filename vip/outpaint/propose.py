@@ -3,8 +3,6 @@
 import io
 import json
 import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from vip.captioning.parse import Reject, read_answer
 from vip.captioning.request import RequestBuilder, request_body
 from vip.captioning.specs import load_spec
 from vip.outpaint.canvas import Canvas
+from vip.serving.http import fetch
 from vip.serving.identity import base_url, served_models
 
 _IMAGE = "<<image>>"
@@ -101,10 +100,7 @@ def _shown(canvas: Canvas, side: int, blank: int) -> tuple[np.ndarray, np.ndarra
 
 def _post(endpoint: str, body: bytes, timeout: float) -> dict:
     url = base_url(endpoint) + "/v1/chat/completions"
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - base_url admits http(s) only
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-            return json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise VipError(f"endpoint {url} does not answer: {reason}", "check the URL and that the server runs") from error
+        return json.loads(fetch(url, body, timeout))
+    except (ValueError, RecursionError) as error:
+        raise VipError(f"endpoint {url} does not answer with JSON", "give an OpenAI-shaped endpoint") from error

@@ -15,6 +15,7 @@ from schemas.errors import VipError
 from schemas.spec import CaptionSpec
 from storage.models import find_model, model_digest
 from vip.processes import OwnedProcess, free_port, last_lines, wait_until
+from vip.serving.http import api_key
 from vip.serving.identity import model_label, served_name
 
 STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
@@ -46,7 +47,7 @@ class Engine:
     """A vLLM server as a subprocess, for one model folder or hub id.
 
     Use it as a context manager, or call :meth:`start` and :meth:`stop`. Whatever happens to this process, the server
-    and its children end.
+    and its children end. With a key in ``VIP_API_KEY`` the server asks it of everyone.
 
     Args:
         model: ``nano``, a local model folder, or a hub id.
@@ -171,6 +172,8 @@ class Engine:
             VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", VLLM_LOGGING_COLOR="0", NO_COLOR="1", HF_HUB_OFFLINE="1"
         )
         environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        if key := api_key():
+            environment["VLLM_API_KEY"] = key  # an argument would stand in the list of processes
         return environment
 
     def __enter__(self) -> "Engine":

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +9,7 @@ from urllib.parse import urlsplit
 from schemas.errors import VipError
 from schemas.spec import ModelIdentity
 from storage.models import model_digest
+from vip.serving.http import API_KEY, fetch
 
 
 def served_name(model_id: str, digest: str) -> str:
@@ -57,23 +56,24 @@ def ask_endpoint(endpoint: str, path: str, timeout: float = 5.0) -> Any:
         path: such as ``/v1/models``.
 
     Raises:
-        VipError: where nothing answers, or not with JSON.
+        VipError: where nothing answers, or not with JSON; see :func:`vip.serving.http.fetch`.
     """
     url = base_url(endpoint) + path
+    raw = fetch(url, timeout=timeout)
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - base_url admits http(s) only
-            return json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise VipError(f"endpoint {url} does not answer: {reason}", "check the URL and that the server runs") from error
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise VipError(f"endpoint {url} does not answer with JSON", "check the URL and what serves there") from error
 
 
 def base_url(endpoint: str) -> str:
     """``http://host:port`` of an endpoint given with or without ``/v1``.
 
     Raises:
-        VipError: where it is no http(s) URL.
+        VipError: where it is no http(s) URL, or holds a user, a password or a query; those are not repeated.
     """
+    if "@" in endpoint or "?" in endpoint:
+        raise VipError("an endpoint holds a user, a password or a query", f"give the bare URL, and a key in {API_KEY}")
     url = endpoint.rstrip("/")
     url = url.removesuffix("/v1")
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:

@@ -18,13 +18,19 @@ from tests.vip.captioning.helpers import captions_of, make_dataset, run
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.plan import plan_captions
 from vip.captioning.specs import resolve_spec
+from vip.nano.ask import Question, ask
 from vip.nano.dataset import scene_of, write_scenes
+from vip.nano.instructions import JOINT
+from vip.nano.scene import make_scene
 from vip.nano.truth import truth
+from vip.nano.world import draw
 from vip.regions.mask import render_mask
 from vip.serving.engine import Engine
-from vip.serving.identity import check_served
+from vip.serving.identity import check_served, served_models
 
 pytestmark = pytest.mark.slow
+
+KEY = "sk-kEyKeYkEyKeY0123456789"
 
 
 @pytest.mark.parametrize(("name", "requests"), [("nano-joint", 16), ("nano-split", 32), ("nano-imagine", 16)])
@@ -53,25 +59,38 @@ def test_an_endpoint_that_serves_other_weights_is_refused(engine):
         check_served(engine.endpoint, "nano@0000000000000000")
 
 
-def test_the_whole_tree_ends_when_its_owner_is_killed(tmp_path):
+def test_the_key_is_demanded_and_the_whole_tree_ends_when_its_owner_is_killed(store, tmp_path, monkeypatch):
+    """One server for both: neither its log, its command lines, the answers nor the manifests hold the key."""
+    monkeypatch.setenv("VIP_API_KEY", KEY)
     code = (
         "import sys, time; from pathlib import Path; from vip.serving.engine import Engine\n"
-        "e = Engine('nano', Path(sys.argv[1]))\n"
-        "e.start(lambda seconds: print(e.pid, flush=True)); time.sleep(600)"
+        "e = Engine('nano', Path(sys.argv[1])).start(); print(e.pid, e.endpoint, flush=True); time.sleep(600)"
     )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "vllm.log")], stdout=subprocess.PIPE, text=True
-    )
-    supervisor = psutil.Process(int(owner.stdout.readline()))
-    tree = []
-    while len(tree) < 3:  # supervisor, API server, engine
-        assert owner.poll() is None
-        time.sleep(0.5)
-        tree = [supervisor, *supervisor.children(recursive=True)]
+    log = tmp_path / "vllm.log"
+    owner = subprocess.Popen([sys.executable, "-c", code, str(log)], stdout=subprocess.PIPE, text=True)
+    pid, endpoint = owner.stdout.readline().split()
+    supervisor = psutil.Process(int(pid))
+    tree = [supervisor, *supervisor.children(recursive=True)]
+    assert len(tree) >= 3  # supervisor, API server, engine
+    assert not any(KEY in part for one in tree for part in one.cmdline())
+
+    write_scenes(tmp_path / "images", 8)
+    dataset, spec = make_dataset(store, tmp_path / "images"), resolve_spec("nano-joint", endpoint=endpoint)
+    made, _ = run(store, dataset, spec, [endpoint], tmp_path / "scratch", Bank(), settings=ClientSettings())
+    assert len(captions_of(store, made)[0]) == 8
+    assert ask(endpoint, [Question(draw(make_scene(0)), JOINT.format(box="4 4 12 12"))])[0].startswith("Center:")
+    for key in ("another", ""):
+        monkeypatch.setenv("VIP_API_KEY", key)
+        with pytest.raises(VipError, match="401"):
+            served_models(endpoint)
+
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
     _, alive = psutil.wait_procs(tree, timeout=30)
     assert not alive
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert b"startup complete" in files[log]
+    assert [path for path, data in files.items() if KEY.encode() in data] == []
 
 
 def test_a_server_that_dies_at_once_says_why(tmp_path):
