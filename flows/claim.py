@@ -17,7 +17,7 @@ from schemas.retrain_config import CaptionConfig
 from schemas.sharding import ShardSettings
 from schemas.train_config import TrainConfig
 from storage.models import find_model, model_artifact
-from vip.claim.arms import JOINT, SPLIT
+from vip.claim.arms import SPLIT
 from vip.claim.page import write_page
 from vip.claim.run import run_claim
 
@@ -37,7 +37,7 @@ def claim(root: str, source: str, config: ClaimConfig, out: str) -> str:
     dataset = shard(root, source, settings)
     view, region = config.evaluate.geometry
     regions = (region, *(one for one in _MIXTURE if one != region)) if _mixed(config) else (region,)
-    specs = (JOINT, SPLIT) if "split" in config.arms else (JOINT,)
+    specs = (config.spec, SPLIT) if "split" in config.arms else (config.spec,)
     made = caption(root, dataset, Bank(view=view, regions=regions), CaptionConfig(), specs)
     captions = {spec: one.caption_set for spec, one in zip(specs, made, strict=True)}
     base_folder = find_model(config.train.base, "base")
@@ -52,7 +52,7 @@ def claim(root: str, source: str, config: ClaimConfig, out: str) -> str:
             model_artifact(store, config.train.base, base_folder),
             base_folder,
             store.require(dataset),
-            {"oracle": store.require(captions[JOINT])},
+            {"oracle": store.require(captions[config.spec])},
             fit,
             progress,
         )

@@ -60,6 +60,7 @@ class ClaimConfig(BaseModel):
     Attributes:
         arms: what is compared, each with ``against``: those of ``ARMS``, or ablations.
         against: the arm that the others are compared with.
+        spec: the captions that every arm but ``split`` trains on and is examined by.
         seeds: training runs of every trained arm, with seeds 0, 1, ...
         train: what all trained arms share; ``branches``, ``seed`` and, for the plain arm, ``fusion_lr`` are set by arm.
         evaluate: the exam; the prompts of its first setting are what is obeyed.
@@ -69,6 +70,7 @@ class ClaimConfig(BaseModel):
 
     arms: tuple[Arm, ...] = Field(default=tuple(ARMS), min_length=2)  # type: ignore[arg-type]
     against: Arm = "plain"
+    spec: str = "nano-joint"
     seeds: int = Field(default=3, ge=1, le=32)
     train: TrainConfig = TrainConfig(steps=300, trainable="whole", regions={"centre-0.5": 1.0})
     evaluate: EvaluateConfig = EvaluateConfig(settings=("oracle",), images=256, probe="nano")

@@ -19,7 +19,7 @@ PARTS: dict[str, tuple[Part, ...]] = {
 
 
 # What only reads answers, and so may change without a new request.
-_READING = {"name", "budget", "tokenizer", "parser", "leak_share"}
+_READING = {"name", "budget", "tokenizer", "parser", "leak_share", "leave_out"}
 
 
 class _Section(BaseModel):
@@ -90,6 +90,7 @@ class CaptionSpec(_Section):
         tokenizer: of the target model: ``nano`` or a folder; once resolved, followed by ``@`` and a digest.
         leak_share: reject a caption where this share of the words of its shorter half stands in the other; None only
             records them.
+        leave_out: words that are taken out of captions as their answers are read, such as those that name a place.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9._-]*$")
@@ -104,6 +105,7 @@ class CaptionSpec(_Section):
     tokenizer: str = "nano"
     parser: Literal["keywords", "json", "prose"] = "keywords"
     leak_share: float | None = Field(default=None, gt=0.0, le=1.0)
+    leave_out: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -128,4 +130,6 @@ class CaptionSpec(_Section):
     @property
     def params(self) -> dict[str, Any]:
         """Everything that decides a caption, as JSON values; neither the spec's name nor a path on this machine."""
-        return {**self.model_dump(mode="json", exclude={"name"}), "tokenizer": self.tokenizer.rpartition("@")[2]}
+        # Specs that leave nothing out keep the ids that they had before anything could be left out.
+        unsaid = {"name"} if self.leave_out else {"name", "leave_out"}
+        return {**self.model_dump(mode="json", exclude=unsaid), "tokenizer": self.tokenizer.rpartition("@")[2]}

@@ -14,6 +14,7 @@ from flows.cli.common import print_json, shared_options, validated
 @click.option("--images", type=click.IntRange(2), default=256, show_default=True, help="In the exam.")
 @click.option("--arms", default="", help="Separated by commas. [default: base,plain,masked and the kinds of C-T-S]")
 @click.option("--against", default="plain", show_default=True, help="The arm that the others are compared with.")
+@click.option("--spec", default="nano-joint", show_default=True, help="Captions that the arms see.")
 @click.option("--preset", default="nano-centre", show_default=True, help="Of the exam; training keeps the centre.")
 @click.option("--out", type=click.Path(file_okay=False), default="docs", show_default=True, help="For the page.")
 @shared_options
@@ -24,6 +25,7 @@ def command(
     images: int,
     arms: str,
     against: str,
+    spec: str,
     preset: str,
     out: str,
     root: str,
@@ -41,6 +43,7 @@ def command(
         "claim",
         arms=tuple(arms.split(",")) if arms else default.arms,
         against=against,
+        spec=spec,
         seeds=seeds,
         train=default.train.model_copy(update={"steps": steps}),
         evaluate=default.evaluate.model_copy(update={"images": images, "preset": preset}),

@@ -1,9 +1,12 @@
-"""Read an answer: two named fields, or a typed reason why not. Nothing is ever cut or repaired in silence."""
+"""Read an answer: two named fields, or a typed reason why not. Nothing is ever cut or repaired in silence.
+
+Only the words that the spec itself names (``leave_out``) are taken out.
+"""
 
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 
 from schemas.spec import CaptionSpec, Part
@@ -77,6 +80,8 @@ def read_answer(
     found = _from_json(part, text) if spec.parser == "json" else _from_labels(part, text)
     if isinstance(found, Reject):
         return found
+    if spec.leave_out:
+        found = Halves(*(None if half is None else _without(spec.leave_out, half) for half in astuple(found)))
     for name, half in (("centre", found.centre), ("surrounding", found.surrounding)):
         if half is None:
             continue
@@ -153,6 +158,13 @@ def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(value) < len(pairs):
         raise ValueError("a key stands twice")
     return value
+
+
+def _without(words: tuple[str, ...], text: str) -> str:
+    """``text`` without these words, and without the keywords of which nothing is left."""
+    named = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, words)) + r")(?!\w)", re.IGNORECASE)
+    keywords = (" ".join(named.sub(" ", keyword).split()) for keyword in text.split(","))
+    return ", ".join(keyword for keyword in keywords if keyword)
 
 
 def _clean(text: str) -> str:

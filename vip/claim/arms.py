@@ -12,7 +12,8 @@ from storage.store import ArtifactStore
 Train = Callable[[TrainConfig, str], Manifest]
 """Trains a config on the captions of a spec, or finds its checkpoint."""
 
-JOINT, SPLIT = "nano-joint", "nano-split"
+SPLIT = "nano-split"
+"""Spec of the arm of that name."""
 
 NEVER = 1e-30
 """A learning rate that leaves ``a`` at 0 in every precision there is, so that a plain model stays plain."""
@@ -23,7 +24,7 @@ def checkpoint_of(
 ) -> Manifest:
     """The checkpoint of one arm and seed; the seed means nothing to arms that are not trained."""
     if arm in TRAINED:
-        return train(train_config(config, arm, seed), SPLIT if arm == "split" else JOINT)
+        return train(train_config(config, arm, seed), SPLIT if arm == "split" else config.spec)
     # With a = 1 only the regional texts are attended to, through copies of the base's own keys and values.
     return fresh_checkpoint(store, base, base_folder, a=1.0 if arm == "masked" else 0.0)
 

@@ -39,7 +39,7 @@ def write_page(
         f" for {config.train.steps} steps of {config.train.batch * config.train.accumulation}; trained arms run with"
         f" {config.seeds} seed{'s' if config.seeds > 1 else ''}. Exam:"
         f" {outcomes[0].evaluation.stats['images']} held-out images, {config.evaluate.steps} steps,"
-        f" guidance {config.evaluate.guidance:g}.",
+        f" guidance {config.evaluate.guidance:g}. Captions: `{config.spec}`.",
         "",
         "FLOPs are counted for one forward pass of one sample; parameters are those beyond the UNet's; the seconds are"
         " wall time of one training on the machine of the run and say little where it was shared.",

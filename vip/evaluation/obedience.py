@@ -72,21 +72,48 @@ def words_seen(labels: np.ndarray) -> list[dict[str, str]]:
 def obedience_of(center: str, surrounding: str, seen: dict[str, str]) -> Obedience:
     """Compare the texts of one picture with what is seen in it.
 
+    A thing that the surrounding text gives no place is obeyed at any place that the centre text does not name.
+
     Args:
         center, surrounding: phrases joined by commas, as the drawn world's captions are.
         seen: attribute -> word, from :func:`words_seen`.
     """
-    told = {role: word for role, word in roles(_phrases(surrounding)).items() if role in ATTRIBUTES}
+    phrases = _phrases(surrounding)
+    told = {role: word for role, word in roles(phrases).items() if role in ATTRIBUTES}
     asked = [seen.get(role) == word for role, word in told.items()]
     subject = roles(_phrases(center))
+    placeless = [thing for thing in map(_placeless, phrases) if thing]
+    open_places = [place for place in _PLACES if f"{place or 'subject'} kind".strip() not in subject]
+    for thing in placeless:
+        asked += _obeyed_somewhere(thing, open_places, seen)
     places: list[bool] = []
     for side in SIDES:
         for what in ("kind", "colour"):
             foreign, role = subject.get(f"subject {what}"), f"{side} {what}"
             # Only words that can stand there and that the surrounding text does not ask for itself.
-            if foreign in ATTRIBUTES[role] and told.get(role) != foreign and f"{side} kind" not in subject:
+            asked_for = told.get(role) == foreign or any(thing.get(what) == foreign for thing in placeless)
+            if foreign in ATTRIBUTES[role] and not asked_for and f"{side} kind" not in subject:
                 places.append(seen.get(role) == foreign)
     return Obedience(_share(asked), _share(places))
+
+
+_PLACES = ("", *SIDES)
+"""Where a thing can stand: in the middle, whose attributes are named without a place, and at the sides."""
+
+
+def _placeless(phrase: str) -> dict[str, str]:
+    """Kind, and colour where it has one, of a thing without a place; empty for anything else."""
+    found = roles([phrase])
+    return {what: found[f"subject {what}"] for what in ("kind", "colour") if f"subject {what}" in found}
+
+
+def _obeyed_somewhere(thing: dict[str, str], places: Sequence[str], seen: dict[str, str]) -> list[bool]:
+    """One entry a word: whether its kind is seen at one of ``places``, and whether its colour is seen on that kind."""
+    there = [place for place in places if seen.get(f"{place} kind".strip()) == thing["kind"]]
+    obeyed = [bool(there)]
+    if "colour" in thing:
+        obeyed.append(any(seen.get(f"{place} colour".strip()) == thing["colour"] for place in there))
+    return obeyed
 
 
 def _phrases(text: str) -> list[str]:

@@ -54,6 +54,22 @@ def test_what_is_not_has_a_typed_reason(read, text, reason):
     assert isinstance(found, Reject) and found.reason is reason and found.detail
 
 
+def test_words_that_the_spec_leaves_out_are_taken_out_whole(tokenizer):
+    spec = make_spec(tokenizer, leave_out=("left", "below"))
+    read = read_answer(
+        spec, "joint", "Center: cat Left; Surrounding: left, red tent left, leftover, below it", "stop", None
+    )
+    assert read == Halves("cat", "red tent, leftover, it")
+    nothing = read_answer(spec, "joint", "Center: left; Surrounding: snow", "stop", None)
+    assert isinstance(nothing, Reject) and nothing.reason is Reason.EMPTY_HALF
+
+
+def test_leaving_words_out_reads_the_same_answers_and_changes_no_other_spec(tokenizer):
+    plain, bare = make_spec(tokenizer), make_spec(tokenizer, leave_out=("left",))
+    assert bare.answers_id == plain.answers_id and bare.spec_id != plain.spec_id
+    assert "leave_out" not in plain.params and bare.params["leave_out"] == ["left"]
+
+
 def test_an_answer_that_was_cut_is_no_caption(read):
     assert read("Center: wolf; Surrounding: for", finish_reason="length").reason is Reason.TRUNCATED
 

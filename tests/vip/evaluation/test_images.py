@@ -53,6 +53,24 @@ def test_obedience_counts_the_words_that_are_seen_at_their_place():
     assert obedience_of("red house", "", seen).obeyed is None
 
 
+def test_a_thing_without_a_place_is_obeyed_anywhere_but_where_the_centre_stands():
+    asked = "sea, blue house, pine"
+    assert obedience_of("red cat", asked, {"left kind": "house", "left colour": "blue", "right kind": "pine"}) == (
+        pytest.approx(3 / 4),
+        0,
+    )
+    # A house of another colour is half of it; two things do not lend each other their colours.
+    near = {"left kind": "house", "left colour": "red", "right kind": "tent", "right colour": "blue"}
+    assert obedience_of("white cat", asked, near).obeyed == pytest.approx(1 / 4)
+    # What is kept in the middle is no answer, unless the centre text leaves the middle open.
+    kept = {"kind": "house", "colour": "blue"}
+    assert obedience_of("blue house", asked, kept).obeyed == 0
+    assert obedience_of("meadow", asked, kept).obeyed == pytest.approx(2 / 4)
+    # A kind that is asked for anywhere is no contamination.
+    assert obedience_of("red house", "sea, house", {"left kind": "house", "left colour": "white"}).contaminated == 0
+    assert obedience_of("red house", "sea, tent", {"left kind": "house", "left colour": "white"}).contaminated > 0
+
+
 def test_contamination_counts_foreign_words_only():
     asked = "sea, blue tent left"
     clean = {"left kind": "tent", "left colour": "blue"}
