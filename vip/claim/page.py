@@ -1,4 +1,4 @@
-"""Page: what came out, as Markdown with a sheet of samples."""
+"""Page: what came out, as Markdown with a plot and a sheet of samples."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -10,6 +10,7 @@ from PIL import Image
 from schemas.claim_config import KNOWN, ClaimConfig
 from storage.store import ArtifactStore
 from vip.claim.cost import Cost, costs_of
+from vip.claim.plot import gains_plot
 from vip.claim.run import Outcome
 from vip.claim.verdicts import Line, figures, verdict_lines
 from vip.evaluation.features import read_generated
@@ -23,7 +24,7 @@ _DISTANCES = ("frechet_distance", "kid", "inception_score", "inception_score_10"
 def write_page(
     store: ArtifactStore, config: ClaimConfig, outcomes: Sequence[Outcome], base_folder: Path, folder: Path
 ) -> Path:
-    """Write ``claim.md`` and ``claim-samples.png`` to ``folder``.
+    """Write ``claim.md``, ``claim-gains.svg`` and ``claim-samples.png`` to ``folder``.
 
     Returns:
         The page.
@@ -31,6 +32,7 @@ def write_page(
     folder.mkdir(parents=True, exist_ok=True)
     _sheet(store, config, outcomes).save(folder / "claim-samples.png", "PNG", optimize=True)
     lines = verdict_lines(store, config, outcomes)
+    (folder / "claim-gains.svg").write_text(gains_plot(lines, config.against), "utf-8")
     costs = costs_of(config, base_folder)
     text = [
         "# The claim, put to the test",
@@ -49,6 +51,7 @@ def write_page(
         *[_arm_row(arm, costs[arm], outcomes) for arm in config.arms],
         "",
     ]
+    text += ["![gains](claim-gains.svg)", ""]
     for setting in config.evaluate.settings:
         text += _setting(store, config, outcomes, lines, setting)
     text += ["## Samples", "", "One row an image, one column an arm: " + ", ".join(config.arms) + ".", ""]

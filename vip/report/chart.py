@@ -49,11 +49,11 @@ def line_chart(lines: Sequence[Line], across: str, zero: bool = False) -> Markup
         return round(HEIGHT - _BOTTOM - (y - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM), 1)
 
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
-    for tick in _ticks(low, high):
+    for tick in ticks(low, high):
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y_of(tick)}" y2="{y_of(tick)}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y_of(tick) + 4}" text-anchor="end">{_label(tick)}</text>')
-    for tick in (tick for tick in _ticks(start, end) if x_of(tick) < WIDTH - _RIGHT - 60):
-        parts.append(f'<text x="{x_of(tick)}" y="{HEIGHT - 10}" text-anchor="middle">{_label(tick)}</text>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y_of(tick) + 4}" text-anchor="end">{tick_label(tick)}</text>')
+    for tick in (tick for tick in ticks(start, end) if x_of(tick) < WIDTH - _RIGHT - 60):
+        parts.append(f'<text x="{x_of(tick)}" y="{HEIGHT - 10}" text-anchor="middle">{tick_label(tick)}</text>')
     parts.append(f'<text class="axis" x="{WIDTH - _RIGHT}" y="{HEIGHT - 10}" text-anchor="end">{escape(across)}</text>')
     if zero:
         parts.append(f'<line class="zero" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y_of(0)}" y2="{y_of(0)}"/>')
@@ -81,7 +81,7 @@ def smooth(values: Sequence[float], share: float = 0.05) -> list[float]:
     return [(sums[i + 1] - sums[max(0, i + 1 - width)]) / min(i + 1, width) for i in range(len(values))]
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Three to six round numbers within the range."""
     raw = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(raw))
@@ -90,5 +90,6 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _label(value: float) -> str:
+def tick_label(value: float) -> str:
+    """A tick in words: six digits at most."""
     return f"{value:.6g}"

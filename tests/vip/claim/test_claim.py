@@ -1,5 +1,7 @@
 """The claim's harness: every arm from the same base, paired verdicts, a page, and nothing done twice."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,10 @@ def test_the_page_says_what_came_out(done, tmp_path):
     assert 1 < costs["masked"].share < costs["cross_attention"].share < 3
     assert f"| {costs['cross_attention'].parameters:,} |" in page
     assert "frechet_distance (efficientnet-lite0)" in page and (tmp_path / "claim-samples.png").exists()
+    drawn = ElementTree.parse(tmp_path / "claim-gains.svg")
+    assert "![gains](claim-gains.svg)" in page and len(drawn.findall(".//{*}circle[@class='mean']")) == sum(
+        line.low is not None for line in lines
+    )
 
 
 def test_an_ablation_changes_one_thing():
