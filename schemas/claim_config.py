@@ -16,6 +16,7 @@ Arm = Literal[
     "transformer",
     "mask_nearest",
     "a_slow",
+    "a_fast",
     "no_dropout",
     "split",
     "glt",
@@ -34,6 +35,7 @@ ARMS: dict[str, str] = {
 ABLATIONS: dict[str, str] = {
     "mask_nearest": "cross_attention with hard masks",
     "a_slow": "cross_attention whose a learns at the rate of the weights",
+    "a_fast": "cross_attention whose a learns five times as fast",
     "no_dropout": "cross_attention without caption dropout",
     "split": "cross_attention on captions whose halves were asked for apart",
     "glt": "cross_attention on a mixture of masks, as many steps",
@@ -43,6 +45,7 @@ ABLATIONS: dict[str, str] = {
 CHANGES: dict[str, dict[str, Any]] = {
     "mask_nearest": {"mask_mode": "nearest"},
     "a_slow": {"fusion_lr": 2e-4},
+    "a_fast": {"fusion_lr": 5e-2},
     "no_dropout": {"dropout": 0.0, "half_dropout": 0.0},
     "split": {},
     "glt": {"regime": "glt", "regions": {"centre-*": 2.0, "sides-*": 1.0, "brush-*": 1.0}},

@@ -83,7 +83,7 @@ def obedience_of(center: str, surrounding: str, seen: dict[str, str]) -> Obedien
     asked = [seen.get(role) == word for role, word in told.items()]
     subject = roles(_phrases(center))
     placeless = [thing for thing in map(_placeless, phrases) if thing]
-    open_places = [place for place in _PLACES if f"{place or 'subject'} kind".strip() not in subject]
+    open_places = [place for place in ("subject", *SIDES) if f"{place} kind" not in subject]
     for thing in placeless:
         asked += _obeyed_somewhere(thing, open_places, seen)
     places: list[bool] = []
@@ -97,10 +97,6 @@ def obedience_of(center: str, surrounding: str, seen: dict[str, str]) -> Obedien
     return Obedience(_share(asked), _share(places))
 
 
-_PLACES = ("", *SIDES)
-"""Where a thing can stand: in the middle, whose attributes are named without a place, and at the sides."""
-
-
 def _placeless(phrase: str) -> dict[str, str]:
     """Kind, and colour where it has one, of a thing without a place; empty for anything else."""
     found = roles([phrase])
@@ -109,10 +105,14 @@ def _placeless(phrase: str) -> dict[str, str]:
 
 def _obeyed_somewhere(thing: dict[str, str], places: Sequence[str], seen: dict[str, str]) -> list[bool]:
     """One entry a word: whether its kind is seen at one of ``places``, and whether its colour is seen on that kind."""
-    there = [place for place in places if seen.get(f"{place} kind".strip()) == thing["kind"]]
+
+    def at(place: str, what: str) -> str | None:
+        return seen.get(what if place == "subject" else f"{place} {what}")
+
+    there = [place for place in places if at(place, "kind") == thing["kind"]]
     obeyed = [bool(there)]
     if "colour" in thing:
-        obeyed.append(any(seen.get(f"{place} colour".strip()) == thing["colour"] for place in there))
+        obeyed.append(any(at(place, "colour") == thing["colour"] for place in there))
     return obeyed
 
 

@@ -129,6 +129,7 @@ def test_an_ablation_changes_one_thing():
     assert changed == {
         "mask_nearest": {"mask_mode"},
         "a_slow": {"fusion_lr"},
+        "a_fast": {"fusion_lr"},
         "no_dropout": {"half_dropout"},  # this test's config has no dropout of the whole text
         "split": set(),  # its captions are others
         "glt": {"regime", "regions"},
