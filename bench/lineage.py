@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench._lineage_root import Synthetic, large_root, one_more_shard
+from bench._lineage_large import large_root, one_more_shard
+from bench._lineage_root import Synthetic
 from storage.backend import Backend
 
 RUNS = 7
@@ -44,6 +45,7 @@ def measure(root: Synthetic, place: Path, captions: str, shards: int) -> None:
         ["metric", metric],
         ["impact", "--image", image],
         ["impact", "--prompt", "keywords"],
+        ["impact", "--model", "nano"],
         ["impact", "--dataset", "scenes"],
         ["image", image],
         ["checkpoint", "latest"],
@@ -88,7 +90,7 @@ def _ids(place: Path, captions: str) -> tuple[str, str, str]:
 def _queries(place: Path, caption: str, image: str, metric: str) -> None:
     """The questions inside one process, the index open and warm."""
     from vip.lineage.caption import trace_caption
-    from vip.lineage.impact import impact_of_dataset, impact_of_image, impact_of_prompt
+    from vip.lineage.impact import impact_of_dataset, impact_of_image, impact_of_model, impact_of_prompt
     from vip.lineage.index import open_index
     from vip.lineage.metric import trace_metric
 
@@ -98,6 +100,7 @@ def _queries(place: Path, caption: str, image: str, metric: str) -> None:
         ("query: metric", trace_metric, metric),
         ("query: impact of an image", impact_of_image, image),
         ("query: impact of a prompt", impact_of_prompt, "keywords"),
+        ("query: impact of a model", impact_of_model, "nano"),
         ("query: impact of a dataset", impact_of_dataset, "scenes"),
         ("query: is the index up to date", lambda one, _: one.refresh(), ""),
     ]

@@ -8,7 +8,7 @@ import click
 
 from flows.cli.common import print_json, print_table
 
-_DIGEST = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{16,48}\b")
+_DIGEST = re.compile(r"(?<![\w/])([0-9a-f]{16})[0-9a-f]{16,48}(?![\w/.])")  # alone, not in the path of a file
 _WIDE = 100
 
 

@@ -2,15 +2,8 @@
 
 import pytest
 
-from bench._lineage_root import (
-    add_captions,
-    add_checkpoint,
-    add_dataset,
-    add_evaluation,
-    make_spec,
-    picture,
-    sha,
-)
+from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation
+from bench._lineage_rows import make_spec, picture, sha
 from schemas.errors import VipError
 from vip.lineage.diff import diff
 

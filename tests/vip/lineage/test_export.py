@@ -10,7 +10,8 @@ import pytest
 from openlineage.client.serde import Serde
 from PIL import Image
 
-from bench._lineage_root import Synthetic, add_captions, add_gate, make_spec, sha
+from bench._lineage_root import Synthetic, add_captions, add_gate
+from bench._lineage_rows import make_spec, sha
 from schemas.errors import VipError
 from schemas.sharding import ShardSettings
 from storage.store import ArtifactStore

@@ -6,7 +6,8 @@ import json
 import pytest
 from PIL import Image
 
-from bench._lineage_root import Synthetic, add_captions, add_checkpoint, add_evaluation, make_spec, sha
+from bench._lineage_root import Synthetic, add_captions, add_checkpoint, add_evaluation
+from bench._lineage_rows import make_spec, sha
 from schemas.errors import VipError
 from schemas.manifest import Recipe
 from schemas.sharding import ShardSettings

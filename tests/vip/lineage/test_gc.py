@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation, make_spec, picture
+from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation
+from bench._lineage_rows import make_spec, picture
 from vip.lineage.gc import plan_gc, run_gc
 from vip.lineage.index import open_index
 from vip.lineage.verify import verify

@@ -2,16 +2,8 @@
 
 import pytest
 
-from bench._lineage_root import (
-    add_captions,
-    add_checkpoint,
-    add_dataset,
-    add_evaluation,
-    make_spec,
-    picture,
-    sha,
-    split_of,
-)
+from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation
+from bench._lineage_rows import make_spec, picture, sha, split_of
 from schemas.errors import VipError
 from vip.lineage.impact import impact_of_dataset, impact_of_image, impact_of_model, impact_of_prompt
 

@@ -1,14 +1,7 @@
 """The index follows the root by itself, and what it says does not depend on how it came to be."""
 
-from bench._lineage_root import (
-    add_captions,
-    add_checkpoint,
-    add_dataset,
-    add_evaluation,
-    make_spec,
-    picture,
-    small_root,
-)
+from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation, small_root
+from bench._lineage_rows import make_spec, picture
 from storage.backend import Backend
 from vip.lineage.index import LineageIndex, open_index
 

@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from bench._lineage_root import BANK, add_captions, make_spec, picture, sha
+from bench._lineage_root import add_captions
+from bench._lineage_rows import BANK, make_spec, picture, sha
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from vip.lineage.caption import trace_caption

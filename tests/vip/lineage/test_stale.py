@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench._lineage_root import add_captions, add_checkpoint, add_dataset, make_spec, picture
+from bench._lineage_root import add_captions, add_checkpoint, add_dataset
+from bench._lineage_rows import make_spec, picture
 from schemas.spec import ModelIdentity
 from storage.models import model_digest
 from vip.captioning.specs import load_spec
