@@ -186,7 +186,7 @@ def add_model(root: Synthetic) -> Manifest:
 
     def write(folder: Path) -> dict[str, Any]:
         (folder / "weights.bin").write_bytes(b"base weights")
-        return {}
+        return {"name": "plain-base"}
 
     return root.store.build(recipe, write)[0]
 

@@ -107,9 +107,10 @@ def answer_row(key: str, request_id: str, text: str) -> dict[str, Any]:
 
 
 def metric_row(checkpoint: str, caption_set: str, name: str, number: int) -> dict[str, Any]:
+    metric = ("frechet_distance", "kid", "psnr_known_unpasted")[number % 3]
     return {
         "metric_id": fingerprint([checkpoint, caption_set, name])[:32],
-        "metric": ("frechet_distance", "kid", "psnr_known_unpasted")[number % 3],
+        "metric": metric,
         "value": 20.0 + number,
         "n": 100,
         "setting": "oracle",
@@ -117,6 +118,6 @@ def metric_row(checkpoint: str, caption_set: str, name: str, number: int) -> dic
         "caption_set": caption_set,
         "view": VIEW.id,
         "region": REGION.id,
-        "network": "efficientnet-lite0 1234",
+        "network": None if metric == "psnr_known_unpasted" else "efficientnet-lite0@123456789abc",
         "unit": "squared feature distance",
     }

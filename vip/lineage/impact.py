@@ -10,6 +10,9 @@ from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
 from vip.lineage.resolve import resolve_artifact, resolve_image
 
+_DIGITS = 4
+"""Of an id that must be given at least."""
+
 
 def impact_of_image(index: LineageIndex, text: str) -> Record:
     """What used an image, given as a file, by its SHA-256 or by name.
@@ -43,25 +46,49 @@ def impact_of_prompt(index: LineageIndex, text: str) -> Record:
     Raises:
         VipError: where no captions in the root were made with it.
     """
+    _require(text, "prompt")
     specs = _specs_by_prompt(index, text)
     if not specs:
         raise VipError(
             f"no captions here were made with a prompt '{text}'", "give a spec's name, id, file or words of it"
         )
-    return _of_specs(index, "prompt", text, specs)
+    return _answer(index, {"prompt": text, "specs": _described(specs)}, _captions_by(index, specs))
 
 
 def impact_of_model(index: LineageIndex, text: str) -> Record:
-    """What used a model: one that captions (by id or revision) or one that was trained from (by ref or digest).
+    """What used a model: to caption, to train from, or to measure with.
+
+    Args:
+        index: the index of the root.
+        text: its id as the spec, the training or the exam calls it (such as ``nano`` or ``efficientnet-lite0``), the
+            beginning of its revision or digest, or the ref or id of a model or checkpoint that was trained from.
+
+    Returns:
+        As :func:`impact_of_prompt`; a figure that the model measured itself says so as ``used``.
 
     Raises:
         VipError: where nothing in the root was made with it.
     """
-    specs = index.db.execute("SELECT * FROM spec WHERE model = ?1 OR revision LIKE ?2", (text, f"{text}%")).fetchall()
-    if specs:
-        return _of_specs(index, "model", text, specs)
-    row = resolve_artifact(index, text, ["model", "checkpoint"])
-    return _answer(index, {"model": row["key"], "kind": row["kind"]}, [row["id"]])
+    _require(text, "model")
+    specs = [
+        row for row in index.db.execute("SELECT * FROM spec") if row["model"] == text or _begins(row["revision"], text)
+    ]
+    bases = [
+        row
+        for row in index.db.execute("SELECT id, key, stats FROM artifact WHERE kind = 'model'")
+        if graph.loads(row["stats"]).get("name") == text
+    ]
+    figures = _measured_with(index, text)
+    if not (specs or bases or figures):
+        bases = [resolve_artifact(index, text, ["model", "checkpoint"])]
+    of: Record = {"model": text, "specs": _described(specs), "trained_from": [row["key"] for row in bases]}
+    answer = _answer(index, of, [*_captions_by(index, specs), *(row["id"] for row in bases)])
+    known = {metric["metric_id"]: metric for metric in answer["metrics"]}
+    for row in figures:
+        known.setdefault(row["id"], _figure(row))["used"] = "measured with"
+    answer["metrics"] = list(known.values())
+    answer["counts"]["metrics"] = len(known)
+    return answer
 
 
 def impact_of_dataset(index: LineageIndex, text: str) -> Record:
@@ -71,6 +98,30 @@ def impact_of_dataset(index: LineageIndex, text: str) -> Record:
     row = resolve_artifact(index, named, ["dataset"])
     shards = [one["id"] for one in graph.inputs(index, row["id"]) if one["kind"] == "shard"]
     return _answer(index, {"dataset": row["key"], "shards": len(shards)}, [row["id"], *shards])
+
+
+def _measured_with(index: LineageIndex, text: str) -> list[sqlite3.Row]:
+    """The figures that a feature network measured, which they name as ``name@digest``."""
+    labels = [row[0] for row in index.db.execute("SELECT DISTINCT network FROM metric WHERE network IS NOT NULL")]
+    meant = []
+    for label in labels:
+        name, _, digest = label.partition("@")
+        if text in (label, name) or (digest and (_begins(digest, text) or _begins(text, digest))):
+            meant.append(label)
+    evaluations = index.db.execute(
+        "SELECT DISTINCT artifact FROM metric WHERE network IN (SELECT value FROM json_each(?))", (json.dumps(meant),)
+    )
+    made = graph.metrics_of(index, [row[0] for row in evaluations]) if meant else []
+    return [row for row in made if row["network"] in meant]
+
+
+def _begins(whole: str | None, text: str) -> bool:
+    return len(text) >= _DIGITS and bool(whole) and str(whole).startswith(text)
+
+
+def _require(text: str, what: str) -> None:
+    if not text.strip():
+        raise VipError(f"no {what} was given", "say which")
 
 
 def _specs_by_prompt(index: LineageIndex, text: str) -> list[sqlite3.Row]:
@@ -93,16 +144,16 @@ def _specs_by_prompt(index: LineageIndex, text: str) -> list[sqlite3.Row]:
     ]
 
 
-def _of_specs(index: LineageIndex, what: str, text: str, specs: list[sqlite3.Row]) -> Record:
+def _captions_by(index: LineageIndex, specs: list[sqlite3.Row]) -> list[int]:
     made = index.db.execute(
         "SELECT id FROM artifact WHERE kind = 'captions' AND spec_id IN (SELECT value FROM json_each(?))",
         (json.dumps([row["spec_id"] for row in specs]),),
-    ).fetchall()
-    described = [
-        {"name": row["name"], "spec_id": row["spec_id"], "model": row["model"], "revision": row["revision"]}
-        for row in specs
-    ]
-    return _answer(index, {what: text, "specs": described}, [row["id"] for row in made])
+    )
+    return [row["id"] for row in made]
+
+
+def _described(specs: list[sqlite3.Row]) -> list[Record]:
+    return [{name: row[name] for name in ("name", "spec_id", "model", "revision")} for row in specs]
 
 
 def _answer(index: LineageIndex, of: Record, starts: list[int]) -> Record:
@@ -127,18 +178,13 @@ def _answer(index: LineageIndex, of: Record, starts: list[int]) -> Record:
         "captions": {"count": sum(row["rows"] or 0 for row in captions), "artifacts": len(captions)},
         "caption_sets": [_line(row) for row in later if row["kind"] == "caption_set"],
         "checkpoints": [_line(row) for row in later if row["kind"] == "checkpoint"],
-        "metrics": [
-            {
-                "metric_id": row["id"],
-                "metric": row["metric"],
-                "value": row["value"],
-                "setting": row["setting"],
-                "region": row["region"],
-                "checkpoint": row["checkpoint"],
-            }
-            for row in metrics
-        ],
+        "metrics": [_figure(row) for row in metrics],
     }
+
+
+def _figure(row: sqlite3.Row) -> Record:
+    shown = ("metric", "value", "setting", "region", "checkpoint")
+    return {"metric_id": row["id"]} | {name: row[name] for name in shown}
 
 
 def _line(row: sqlite3.Row) -> Record:

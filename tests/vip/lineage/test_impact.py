@@ -56,9 +56,34 @@ def test_a_model_reaches_everything_it_captioned_or_was_the_base_of(two, index):
     assert captioner["counts"]["captions"] == 21
     assert len(captioner["checkpoints"]) == 2
     assert impact_of_model(index, "ab" * 8)["counts"] == captioner["counts"]
-    base = impact_of_model(index, two.checkpoints[0].inputs["base"].key[:12])
-    assert len(base["checkpoints"]) == 2
-    assert len(base["metrics"]) == 5
+    by_id = impact_of_model(index, two.checkpoints[0].inputs["base"].key[:12])
+    assert len(by_id["checkpoints"]) == 2
+    assert len(by_id["metrics"]) == 5
+    by_name = impact_of_model(index, "plain-base")
+    assert by_name["of"]["trained_from"] == [two.checkpoints[0].inputs["base"].key]
+    assert by_name["counts"] == by_id["counts"]
+
+
+@pytest.mark.parametrize(
+    "text", ["efficientnet-lite0", "efficientnet-lite0@123456789abc", "12345678", "123456789abcdef0"]
+)
+def test_a_network_reaches_the_figures_that_it_measured_and_no_others(two, index, text):
+    record = impact_of_model(index, text)
+    assert record["counts"]["metrics"] == len(record["metrics"]) == 4
+    assert {row["metric"] for row in record["metrics"]} == {"frechet_distance", "kid"}
+    assert {row["used"] for row in record["metrics"]} == {"measured with"}
+    assert not record["checkpoints"]
+
+
+@pytest.mark.parametrize("question", [impact_of_model, impact_of_prompt])
+def test_nothing_is_not_everything(index, question):
+    with pytest.raises(VipError, match="was given"):
+        question(index, "")
+
+
+def test_an_unknown_model_is_said_in_one_line(index):
+    with pytest.raises(VipError, match="is called 'blip'"):
+        impact_of_model(index, "blip")
 
 
 def test_a_dataset_reaches_its_captions_checkpoints_and_figures(two, index):
