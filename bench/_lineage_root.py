@@ -146,6 +146,8 @@ def add_captions(
                 },
                 "spec": spec.name,
                 "spec_id": spec.spec_id,
+                "answers": spec.answers_id,
+                "segments": [segment.sha256 for segment in answers.segments(prefix)],
                 "captions": len(good),
                 "rejected": len(bad),
             }

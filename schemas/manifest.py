@@ -113,6 +113,17 @@ class Manifest(_Record):
         """The pointer that other manifests use for this artifact."""
         return ArtifactRef(kind=self.kind, key=self.key, digest=self.digest)
 
+    @property
+    def recipe(self) -> Recipe:
+        """What it was made by; its key must be this artifact's."""
+        return Recipe(
+            kind=self.kind,
+            stage=self.producer.stage,
+            stage_version=self.producer.stage_version,
+            inputs=self.inputs,
+            params=self.params,
+        )
+
 
 class Publication(_Record):
     """Written last, and once: it makes the artifact exist and holds the hash of its manifest."""
