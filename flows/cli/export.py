@@ -125,10 +125,10 @@ def croissant(dataset: str, out: Path, licence: str | None, root: str, as_json: 
     import json
 
     from vip.lineage.export.croissant import card
-    from vip.lineage.export.publish import resolve_dataset
+    from vip.lineage.resolve import resolve_live
 
     with _index(root) as index:
-        made = card(index, resolve_dataset(index, dataset), published=False, licence=licence)
+        made = card(index, resolve_live(index, dataset, ["dataset"]), published=False, licence=licence)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     if as_json:

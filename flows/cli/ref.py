@@ -45,18 +45,15 @@ def list_refs(root: str, as_json: bool) -> None:
 @shared_options
 def set_ref(name: str, target: str, note: str, root: str, as_json: bool) -> None:
     """Point NAME at an artifact, given by another ref, `kind/prefix`, or a unique prefix of its key or digest."""
-    from schemas.errors import VipError
     from schemas.manifest import ArtifactRef
     from storage.backend import Backend
     from storage.refs import Refs
     from vip.lineage.index import open_index
-    from vip.lineage.resolve import resolve_artifact
+    from vip.lineage.resolve import resolve_live
 
     index = open_index(root)
-    row = resolve_artifact(index, target)
+    row = resolve_live(index, target)
     index.close()
-    if row["state"] != "live":
-        raise VipError(f"{row['kind']} {row['key'][:12]} does not stand: {row['problem']}", "give another artifact")
     entry = Refs(Backend(root)).set(name, ArtifactRef(kind=row["kind"], key=row["key"], digest=row["digest"]), note)
     _said(entry.model_dump(mode="json"), as_json)
 

@@ -9,8 +9,8 @@ from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
-from vip.lineage.metric import resolve_metric
-from vip.lineage.resolve import resolve_artifact
+from vip.lineage.metric import figures_fitting, resolve_metric
+from vip.lineage.resolve import artifacts_fitting, is_prefix, resolve_artifact
 
 _MANY = ("captions", "shard", "samples", "features")
 """Kinds of which an artifact has one a shard or chunk: counted, not listed one by one."""
@@ -30,9 +30,8 @@ def diff(index: LineageIndex, first: str, second: str) -> Record:
     Raises:
         VipError: where they are not of one kind.
     """
-    figures = _metric(index, first), _metric(index, second)
-    if figures[0] is not None and figures[1] is not None:
-        return _metrics(index, figures[0], figures[1])
+    if _is_figure(index, first) and _is_figure(index, second):
+        return _metrics(index, resolve_metric(index, first), resolve_metric(index, second))
     rows = resolve_artifact(index, first), resolve_artifact(index, second)
     if rows[0]["kind"] != rows[1]["kind"]:
         raise VipError(f"a {rows[0]['kind']} and a {rows[1]['kind']} cannot be compared", "give two of one kind")
@@ -44,11 +43,18 @@ def diff(index: LineageIndex, first: str, second: str) -> Record:
     return answer | {"differs": differences(index, rows[0], rows[1])}
 
 
-def _metric(index: LineageIndex, text: str) -> sqlite3.Row | None:
-    try:
-        return resolve_metric(index, text)
-    except VipError:
-        return None  # an artifact, then; what cannot be found at all is said when it is looked up as one
+def _is_figure(index: LineageIndex, text: str) -> bool:
+    """Whether ``text`` is meant as the id of a figure.
+
+    Raises:
+        VipError: where it fits a figure as well as an artifact.
+    """
+    figures = figures_fitting(index, text) if is_prefix(text) else []
+    if figures and (others := artifacts_fitting(index, text)):
+        raise VipError(
+            f"'{text}' fits a figure as well as {others[0]['kind']}/{others[0]['key'][:16]}", "give more digits"
+        )
+    return bool(figures)
 
 
 def _metrics(index: LineageIndex, first: sqlite3.Row, second: sqlite3.Row) -> Record:

@@ -93,9 +93,7 @@ def impact_of_model(index: LineageIndex, text: str) -> Record:
 
 def impact_of_dataset(index: LineageIndex, text: str) -> Record:
     """What used a dataset or any of its shards, given by ref (`dataset/NAME`) or id."""
-    full = f"dataset/{text}"
-    named = full if index.backend.exists(f"refs/{full}/00000001.json") else text
-    row = resolve_artifact(index, named, ["dataset"])
+    row = resolve_artifact(index, text, ["dataset"])
     shards = [one["id"] for one in graph.inputs(index, row["id"]) if one["kind"] == "shard"]
     return _answer(index, {"dataset": row["key"], "shards": len(shards)}, [row["id"], *shards])
 

@@ -7,6 +7,7 @@ from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
+from vip.lineage.resolve import is_prefix
 from vip.lineage.rows import check_file, check_manifest
 
 _SHOWN = 5
@@ -18,20 +19,25 @@ def resolve_metric(index: LineageIndex, text: str) -> sqlite3.Row:
     Raises:
         VipError: where nothing, or more than one figure, fits.
     """
-    rows = index.db.execute(
-        """SELECT metric.*, artifact.state FROM metric JOIN artifact ON artifact.id = metric.artifact
-        WHERE metric.id >= ? AND metric.id < ? ORDER BY artifact.started DESC LIMIT 50""",
-        (text, text + "\U0010ffff"),
-    ).fetchall()
+    if not is_prefix(text):
+        raise VipError(f"'{text}' is no id of a figure", "give 4 or more hex digits")
+    rows = figures_fitting(index, text)
     ids = list(dict.fromkeys(row["id"] for row in rows))
-    exact = [row for row in rows if row["id"] == text]
-    if exact:
-        return exact[0]
     if not ids:
         raise VipError(f"no figure has an id that begins with '{text}'", "take the id from a report or metrics table")
     if len(ids) > 1:
         raise VipError(f"'{text}' fits {len(ids)} figures ({', '.join(ids[:_SHOWN])})", "give more of the id")
     return rows[0]
+
+
+def figures_fitting(index: LineageIndex, text: str) -> list[sqlite3.Row]:
+    """Rows of the figures whose id begins with ``text``, the newest evaluation first."""
+    prefix = text.lower()
+    return index.db.execute(
+        """SELECT metric.*, artifact.state FROM metric JOIN artifact ON artifact.id = metric.artifact
+        WHERE metric.id >= ? AND metric.id < ? ORDER BY artifact.started DESC LIMIT 50""",
+        (prefix, prefix + "g"),
+    ).fetchall()
 
 
 def trace_metric(index: LineageIndex, text: str) -> Record:

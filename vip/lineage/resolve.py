@@ -12,6 +12,13 @@ from vip.lineage.index import LineageIndex
 
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 _SHOWN = 5
+_FOLDERS = {"caption_set": "captions"}
+"""Kind -> the folder of its refs, where that is called otherwise."""
+
+
+def is_prefix(text: str) -> bool:
+    """Whether ``text`` may be the beginning of an id: 4 to 64 hex digits."""
+    return _HEX.fullmatch(text.lower()) is not None
 
 
 def resolve_artifact(index: LineageIndex, text: str, kinds: Sequence[str] = ()) -> sqlite3.Row:
@@ -26,10 +33,11 @@ def resolve_artifact(index: LineageIndex, text: str, kinds: Sequence[str] = ()) 
         VipError: where nothing, or more than one artifact, fits.
     """
     what = kinds[0] if len(kinds) == 1 else "artifact"
-    target = _by_ref(index, text)
+    # A bare name is enough where one kind makes sense: `scenes` for the checkpoint `checkpoint/scenes`.
+    target = _by_ref(index, f"{_FOLDERS.get(what, what)}/{text}") if len(kinds) == 1 else None
+    target = target or _by_ref(index, text)
     if target is None:
-        kind, _, prefix = text.rpartition("/")
-        found = _by_prefix(index, prefix, (kind,) if kind else kinds) if _HEX.fullmatch(prefix) else []
+        found = artifacts_fitting(index, text, kinds)
         if len(found) > 1:
             some = ", ".join(f"{row['kind']}/{row['key'][:16]}" for row in found[:_SHOWN])
             raise VipError(f"'{text}' fits {len(found)} artifacts ({some})", "give more digits")
@@ -58,9 +66,24 @@ def _by_ref(index: LineageIndex, text: str) -> sqlite3.Row | None:
     return graph.artifact(index, number)
 
 
-def _by_prefix(index: LineageIndex, prefix: str, kinds: Sequence[str]) -> list[sqlite3.Row]:
+def resolve_live(index: LineageIndex, text: str, kinds: Sequence[str] = ()) -> sqlite3.Row:
+    """As :func:`resolve_artifact`, for those who need its files.
+
+    Raises:
+        VipError: also where it was removed, or cannot be read.
+    """
+    row = resolve_artifact(index, text, kinds)
+    if row["state"] != "live":
+        raise VipError(f"{row['kind']} {row['key'][:12]} does not stand: {row['problem']}", "give another one")
+    return row
+
+
+def artifacts_fitting(index: LineageIndex, text: str, kinds: Sequence[str] = ()) -> list[sqlite3.Row]:
+    """Every artifact whose key or digest begins with ``text``, or with what follows the kind in ``kind/prefix``."""
+    kind, _, prefix = text.rpartition("/")
+    kinds, prefix = (kind,) if kind else kinds, prefix.lower()
     rows: dict[int, sqlite3.Row] = {}
-    for column in ("key", "digest"):
+    for column in ("key", "digest") if _HEX.fullmatch(prefix) else ():
         for row in index.db.execute(
             f"SELECT * FROM artifact WHERE {column} >= ? AND {column} < ?",  # noqa: S608 - one of two names
             (prefix, prefix + "g"),
@@ -101,7 +124,7 @@ def resolve_image(index: LineageIndex, text: str) -> tuple[bytes, Path | None]:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()[:16], path
-    if not _HEX.fullmatch(text):
+    if not _HEX.fullmatch(text.lower()):
         return _by_name(index, text), None
     query = """SELECT image FROM (SELECT image FROM sample WHERE image BETWEEN ?1 AND ?2 UNION
         SELECT image FROM caption WHERE image BETWEEN ?1 AND ?2) LIMIT 6"""
@@ -109,6 +132,7 @@ def resolve_image(index: LineageIndex, text: str) -> tuple[bytes, Path | None]:
 
 
 def _packed(index: LineageIndex, query: str, text: str, what: str) -> bytes:
+    text = text.lower()
     if not _HEX.fullmatch(text):
         raise VipError(f"'{text}' is no id of {'an' if what == 'image' else 'a'} {what}", "give 4 or more hex digits")
     low, high = bytes.fromhex(text[:32].ljust(32, "0")), bytes.fromhex(text[:32].ljust(32, "f"))

@@ -69,3 +69,11 @@ def test_the_same_thing_does_not_differ(index):
 def test_two_kinds_cannot_be_compared(index):
     with pytest.raises(VipError, match="a checkpoint and a dataset cannot be compared"):
         diff(index, "promoted", "dataset/scenes")
+
+
+def test_an_id_that_fits_a_figure_and_an_artifact_is_refused(root, index):
+    metric = index.db.execute("SELECT id FROM metric").fetchone()["id"]
+    index.db.execute("INSERT INTO artifact (kind, key, state) VALUES ('gate', ?, 'live')", (metric[:8] + "0" * 56,))
+    with pytest.raises(VipError, match=f"fits a figure as well as gate/{metric[:8]}"):
+        diff(index, metric[:8], metric[:8])
+    assert diff(index, metric, metric)["differs"] == []

@@ -24,7 +24,7 @@ def caption_id(key, spec=SPEC):
 
 def test_a_caption_is_followed_to_the_bytes_the_answer_and_the_run(index, root):
     key = sha(picture(0))
-    trace = trace_caption(index, caption_id(key)[:8])
+    trace = trace_caption(index, caption_id(key)[:8].upper())
     assert trace["caption"]["caption_id"] == caption_id(key)
     assert trace["caption"]["accepted"]
     assert trace["image"]["sha256"] == key
@@ -72,7 +72,7 @@ def test_an_image_is_found_by_hash_name_and_file(index, tmp_path):
     key = sha(picture(5))
     file = tmp_path / "renamed.bin"
     file.write_bytes(picture(5))
-    for text in (key, key[:10], "scene-5.png", str(file)):
+    for text in (key, key[:10], key.upper(), "scene-5.png", str(file)):
         trace = trace_image(index, text)
         assert trace["image"]["sha256"] == key
         assert trace["names"] == ["scene-5.png"]
@@ -106,7 +106,15 @@ def test_a_figure_is_followed_to_checkpoint_exam_captions_and_bytes(index, root,
 
 def test_a_checkpoint_is_found_by_ref_key_and_digest(index, root):
     made = root.checkpoints[0]
-    for text in ("latest", "promoted", made.key[:8], made.digest[:8], f"checkpoint/{made.key[:6]}"):
+    root.refs.set("checkpoint/scenes", made.ref)
+    for text in (
+        "latest",
+        "scenes",
+        "checkpoint/scenes",
+        made.key[:8].upper(),
+        made.digest,
+        f"checkpoint/{made.key[:6]}",
+    ):
         trace = trace_checkpoint(index, text)
         assert trace["checkpoint"]["key"] == made.key
     assert trace["captions"][0]["spec_id"] == SPEC.spec_id
@@ -127,6 +135,7 @@ def test_the_log_of_a_ref_is_newest_first(index, root):
         (trace_caption, "zz", "no id of a caption"),
         (trace_image, "no-such-name.png", "no file, no image id and no name"),
         (trace_metric, "feedfeed", "no figure has an id"),
+        (trace_metric, "", "no id of a figure"),
         (trace_checkpoint, "nothing", "no checkpoint is called"),
         (trace_checkpoint, "dataset/scenes", "is of kind dataset, not checkpoint"),
         (trace_log, "nothing", "no ref is called"),

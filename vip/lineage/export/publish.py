@@ -12,7 +12,7 @@ from typing import Any
 from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.index import LineageIndex
-from vip.lineage.resolve import resolve_artifact
+from vip.lineage.resolve import resolve_live
 from vip.lineage.rows import image_bytes, read_rows
 
 Progress = Callable[[str, int, int], None]
@@ -29,12 +29,6 @@ def require_empty(folder: Path) -> Path:
     if any(folder.iterdir()):
         raise VipError(f"{folder} is not empty", "give a new folder")
     return folder
-
-
-def resolve_dataset(index: LineageIndex, text: str) -> sqlite3.Row:
-    """A dataset by its name, ref or id."""
-    named = f"dataset/{text}"
-    return resolve_artifact(index, named if index.backend.exists(f"refs/{named}/00000001.json") else text, ["dataset"])
 
 
 def shards_of(index: LineageIndex, number: int) -> list[sqlite3.Row]:
@@ -67,7 +61,7 @@ def export_dataset(
     """
     from vip.lineage.export.croissant import card
 
-    row = resolve_dataset(index, text)
+    row = resolve_live(index, text, ["dataset"])
     shards = shards_of(index, row["id"])
     require_empty(folder)
     for done, shard in enumerate(shards, 1):
@@ -94,7 +88,7 @@ def export_captions(index: LineageIndex, text: str, folder: Path, progress: Prog
     Raises:
         VipError: where the folder is not empty, or a shard was removed.
     """
-    row = resolve_artifact(index, text, ["caption_set"])
+    row = resolve_live(index, text, ["caption_set"])
     parts = [graph.artifact(index, one["id"]) for one in graph.inputs(index, row["id"]) if one["kind"] == "captions"]
     require_empty(folder)
     rows: dict[str, int] = {}
