@@ -3,9 +3,17 @@
 import logging
 import os
 from typing import Any
+from uuid import UUID
 
 import httpx
+from prefect import flow
 from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
 
 from flows.run import scratch_folder
 from vip.processes import last_lines
@@ -13,6 +21,7 @@ from vip.processes import last_lines
 WEBHOOK = "VIP_WEBHOOK"
 """Environment variable with the URL that is told; it may hold a secret, so it stands in no config and no manifest."""
 
+_KEY = "failure"
 _SECONDS = 10.0
 _LINES = 5
 log = logging.getLogger(__name__)
@@ -27,7 +36,7 @@ def raise_alarm(flow: Any, flow_run: Any, state: Any) -> None:
     told = describe(flow.name, flow_run, state)
     logs = "".join(f"\n\n**{name}**\n\n```\n{text}\n```" for name, text in told["logs"].items())
     Artifact(
-        key="failure",
+        key=_KEY,
         type="markdown",
         description=f"Why {told['flow']} ended",
         data=f"**{told['state']}**: {told['reason']}{logs}",
@@ -35,6 +44,29 @@ def raise_alarm(flow: Any, flow_run: Any, state: Any) -> None:
     ).create()
     if url := os.environ.get(WEBHOOK):
         post(url, told)
+
+
+@flow(name="alarm")
+def alarm(run: str) -> bool:
+    """Raise the alarm for a run that was killed with its worker, and so could run no hook of its own.
+
+    An automation starts it for every run that is marked as crashed, see flows/automations.py.
+
+    Args:
+        run: the id of the run, or of its resource, ``prefect.flow-run.<id>``.
+
+    Returns:
+        False where the run's own hook was there first.
+    """
+    of_run = ArtifactFilterFlowRunId(any_=[UUID(run.removeprefix("prefect.flow-run."))])
+    with get_client(sync_client=True) as client:
+        if client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=of_run, key=ArtifactFilterKey(any_=[_KEY]))
+        ):
+            return False
+        dead = client.read_flow_run(of_run.any_[0])  # type: ignore[index]
+        raise_alarm(client.read_flow(dead.flow_id), dead, dead.state)
+    return True
 
 
 def describe(flow: str, run: Any, state: Any) -> dict[str, Any]:

@@ -16,11 +16,16 @@ HEARTBEAT_SECONDS = 180
 """How often a running flow says that it is alive where the variable is not set; Prefect allows no less than 30."""
 
 
-def automations(retrain_id: Any, silence: float) -> list[Automation]:
+WATCHED = ("recaption", "retrain", "evaluate-run", "verify")
+"""Flows whose end by force is told; what they call as subflows ends with them."""
+
+
+def automations(retrain_id: Any, alarm_id: Any, silence: float) -> list[Automation]:
     """The automations of the project.
 
     Args:
         retrain_id: id of the deployment ``retrain``.
+        alarm_id: id of the deployment ``alarm``.
         silence: seconds without a heartbeat after which a run counts as dead.
     """
     # A suspended run has no process, and is not dead.
@@ -54,6 +59,25 @@ def automations(retrain_id: Any, silence: float) -> list[Automation]:
                 threshold=1,
             ),
             actions=[RunDeployment(source="selected", deployment_id=retrain_id, parameters=None, job_variables=None)],
+        ),
+        Automation(
+            name="vip: tell of crashed runs",
+            description="A run that was killed with its worker can tell nobody itself.",
+            trigger=EventTrigger(
+                expect={"prefect.flow-run.Crashed"},
+                match={"prefect.resource.id": "prefect.flow-run.*"},
+                match_related={"prefect.resource.role": "flow", "prefect.resource.name": list(WATCHED)},
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            actions=[
+                RunDeployment(
+                    source="selected",
+                    deployment_id=alarm_id,
+                    parameters={"run": {"__prefect_kind": "jinja", "template": "{{ event.resource.id }}"}},
+                    job_variables=None,
+                )
+            ],
         ),
     ]
 

@@ -17,9 +17,9 @@ MissingCaption = Literal["drop", "unconditional", "error"]
 
 # What says how the work is done or how long it goes on, but not what a step computes: a run that differs only in these
 # may go on from the same training state.
-_NOT_IN_STATE = {"steps", "workers", "checkpoint_every", "validation", "trackers", "cache_mb", "log_every"}
+_NOT_IN_STATE = {"steps", "hours", "workers", "checkpoint_every", "validation", "trackers", "cache_mb", "log_every"}
 # What cannot change the weights that come out.
-_NOT_IN_PARAMS = {"workers", "checkpoint_every", "validation", "trackers", "log_every"}
+_NOT_IN_PARAMS = {"hours", "workers", "checkpoint_every", "validation", "trackers", "log_every"}
 
 
 class _Section(BaseModel):
@@ -64,6 +64,8 @@ class TrainConfig(_Section):
         trainable: ``fusion`` (only ``a``), ``branches`` (and the branches), ``attention`` (and the UNet's
             transformers), ``whole`` (and all of the UNet). The VAE and the text encoder are always frozen.
         steps: optimiser steps in all; a finished run can be prolonged.
+        hours: that one attempt may train, by the clock; one that reaches them keeps its state and ends with an error,
+            and the next one goes on. None = no cap.
         batch: samples a step, process and accumulation.
         accumulation: backward passes a step.
         lr, fusion_lr: learning rates of the weights and of ``a``, which starts at 0 and needs a larger one.
@@ -103,6 +105,7 @@ class TrainConfig(_Section):
     regions: dict[str, float] = {}
     datasets: dict[str, float] = {}
     trainable: Trainable = "branches"
+    hours: float | None = Field(default=None, gt=0.0)
     steps: int = Field(default=300, ge=1)
     batch: int = Field(default=16, ge=1)
     accumulation: int = Field(default=1, ge=1)

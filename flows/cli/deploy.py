@@ -100,7 +100,7 @@ def _make_pool(name: str) -> None:
 def _deployments() -> list[tuple[str, str, str]]:
     from prefect.client.orchestration import get_client
 
-    names = ("recaption/recaption", "retrain/retrain", "evaluate-run/evaluate", "verify/verify")
+    names = ("recaption/recaption", "retrain/retrain", "evaluate-run/evaluate", "verify/verify", "alarm/alarm")
     with get_client(sync_client=True) as client:
         found = [client.read_deployment_by_name(name) for name in names]
     return [
@@ -115,5 +115,5 @@ def _automations(silence: float) -> list[tuple[str, str, str]]:
     from flows.automations import automations, put_automation
 
     with get_client(sync_client=True) as client:
-        retrain = client.read_deployment_by_name("retrain/retrain").id
-    return [("automation", str(one.name), put_automation(one)) for one in automations(retrain, silence)]
+        retrain, alarm = (client.read_deployment_by_name(name).id for name in ("retrain/retrain", "alarm/alarm"))
+    return [("automation", str(one.name), put_automation(one)) for one in automations(retrain, alarm, silence)]

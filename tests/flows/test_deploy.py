@@ -3,132 +3,36 @@
 The tests of this file go through the life of one root in their order, like a season of nightly runs.
 """
 
-import json
+import io
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
 from flows.server import prefect_server
-from schemas.tables import ANSWERS
 from storage.refs import Refs
-from storage.store import ArtifactStore
-from storage.tables import read_table
-from vip.nano.dataset import write_scenes
-from vip.processes import OwnedProcess
+from storage.shards import read_samples
+from tests.collector import collecting
+from tests.flows._season import IMAGES, Season
+from tests.relay import relaying
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
-PROJECT = Path(__file__).resolve().parents[2]
-IMAGES = 24
-CONFIG = {
-    "shard": {"name": "scenes", "bits": 1, "test_share": 0.2},
-    "caption": {"gate": {"leak_share": 1.0}},
-    "train": {"steps": 6, "warmup": 1, "batch": 4},
-    "evaluate": {"settings": ["oracle", "centre_only"], "images": 8, "steps": 2},
-}
-
-
-class Season:
-    """One root, its deployments on one server, and what can be asked of them."""
-
-    def __init__(self, folder, url, endpoint):
-        from prefect.client.orchestration import get_client
-
-        self.folder, self.root, self.url, self.images = folder, folder / "root", url, folder / "images"
-        self.client = get_client(sync_client=True)
-        self.store = ArtifactStore(self.root)
-        write_scenes(self.images, IMAGES)
-        self.config = {**CONFIG, "source": str(self.images)}
-        self.config["caption"] = {**CONFIG["caption"], "endpoints": [endpoint]}
-        self.file = self._file()
-
-    def _file(self):
-        """The project's own deployments, with our config and the quickest heartbeat that Prefect allows."""
-        told = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
-        for one in told["deployments"]:
-            if "config" in one["parameters"]:
-                one["parameters"]["config"] = self.config
-            one["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = "30"
-        path = self.folder / "deployments.yaml"
-        path.write_text(yaml.safe_dump(told, sort_keys=False))
-        return path
-
-    def vip(self, *arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", *arguments, "--root", str(self.root), "--json"],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            env={**os.environ, "PREFECT_API_URL": self.url},
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def worker(self):
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "vip", "--type", "process"]
-        environment = {**os.environ, "PREFECT_API_URL": self.url, "PREFECT_WORKER_QUERY_SECONDS": "2"}
-        return OwnedProcess(command, self.folder / "worker.log", environment)
-
-    def trigger(self, name, **parameters):
-        deployment = self.client.read_deployment_by_name(name)
-        return self.client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-
-    def runs(self, name):
-        """Runs of a deployment that are or were due, the first one first."""
-        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
-
-        wanted = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
-        found = self.client.read_flow_runs(deployment_filter=wanted, limit=200)
-        return sorted((run for run in found if not run.auto_scheduled), key=lambda run: run.created)
-
-    def scheduled(self, name):
-        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
-
-        wanted = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
-        found = self.client.read_flow_runs(deployment_filter=wanted, limit=200)
-        return [run.expected_start_time for run in found if run.auto_scheduled]
-
-    def state(self, run):
-        return self.client.read_flow_run(run.id).state
-
-    def wait(self, ready, what, seconds=600):
-        """Ask until the answer is true; it is returned."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if found := ready():
-                return found
-            time.sleep(0.5)
-        log = self.folder / "worker.log"
-        raise AssertionError(f"waited too long for {what}:\n{log.read_text()[-4000:] if log.exists() else ''}")
-
-    def over(self, run):
-        """The final state of a run."""
-        return self.wait(lambda: (state := self.state(run)).is_final() and state, f"run {run.name}")
-
-    def asked(self):
-        """Ids of all requests that were answered."""
-        return [
-            request
-            for path in self.root.glob("answers/**/*.parquet")
-            for request in read_table(path, ANSWERS).column("request_id").to_pylist()
-        ]
-
-    def promotions(self):
-        return sorted(self.store.list("promotion"), key=lambda one: one.run.finished)
 
 
 @pytest.fixture(scope="module")
 def season(tmp_path_factory, engine):
     folder = tmp_path_factory.mktemp("deploy")
-    with pytest.MonkeyPatch.context() as patch, prefect_server(folder / "prefect", folder / "server.log") as url:
+    server = prefect_server(folder / "prefect", folder / "server.log")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        collecting() as webhook,
+        relaying(engine.endpoint) as relay,
+        server as url,
+    ):
         patch.setenv("PREFECT_API_URL", url)
-        yield Season(folder, url, engine.endpoint)
+        yield Season(folder, url, relay, webhook)
 
 
 @pytest.fixture(scope="module")
@@ -159,12 +63,16 @@ def test_deploying_twice_leaves_one_of_each(season):
         "retrain",
         "evaluate",
         "verify",
+        "alarm",
     }
-    assert [row["state"] for row in first if row["what"] == "automation"] == ["created", "created"]
+    assert [row["state"] for row in first if row["what"] == "automation"] == 3 * ["created"]
     second = season.vip("deploy", "--file", str(season.file))
-    assert [row["state"] for row in second if row["what"] == "automation"] == ["updated", "updated"]
-    standing = season.client.read_automations()
-    assert sorted(one.name for one in standing) == ["vip: mark dead runs as crashed", "vip: retrain on new captions"]
+    assert [row["state"] for row in second if row["what"] == "automation"] == 3 * ["updated"]
+    assert sorted(one.name for one in season.client.read_automations()) == [
+        "vip: mark dead runs as crashed",
+        "vip: retrain on new captions",
+        "vip: tell of crashed runs",
+    ]
     zombies = Automation.read(name="vip: mark dead runs as crashed")
     assert zombies.trigger.within.total_seconds() == 3 * 30  # three heartbeats of the file
 
@@ -175,11 +83,21 @@ def test_the_cron_creates_scheduled_runs(season):
     assert all(one.weekday() == 6 for one in season.wait(lambda: season.scheduled("verify"), "scheduled runs", 120))
 
 
+def test_a_run_that_fails_says_why_on_prefects_page_and_to_the_webhook(season, worker):
+    dead = {**season.config, "caption": {**season.config["caption"], "endpoints": ["http://127.0.0.1:9"]}}
+    run = season.trigger("recaption/recaption", config=dead)
+    assert season.over(run).type.value == "FAILED"
+    told = season.told(run)
+    assert told["flow"] == "recaption" and told["state"] == "Failed" and "127.0.0.1:9" in told["reason"]
+
+
 def test_a_trigger_during_a_run_is_cancelled_and_new_captions_retrain_by_themselves(season, worker):
-    running = season.trigger("recaption/recaption")
-    season.wait(lambda: season.state(running).name == "Running", "recaption to start")
-    second = season.trigger("recaption/recaption")
-    assert season.over(second).type.value == "CANCELLED"
+    with season.relay.holding():
+        running = season.trigger("recaption/recaption")
+        season.wait(season.relay.held.is_set, "recaption to ask")
+        second = season.trigger("recaption/recaption")
+        assert season.over(second).type.value == "CANCELLED"
+        assert season.state(running).name == "Running"
     assert season.over(running).type.value == "COMPLETED"
     assert len(season.asked()) == IMAGES or season.runs("retrain")  # the retraining may have begun to imagine
 
@@ -208,12 +126,19 @@ def test_a_killed_worker_leaves_a_crashed_run_and_the_next_one_finishes_its_work
     with season.worker():
         # By hand, and with a person's word before anything is promoted. It waits, for the dead run holds the one place.
         lenient = {"metrics": ["psnr_known_unpasted"], "margins": {"psnr_known_unpasted": 1000}}
-        config = {**season.config, "promote": lenient, "approval": {"hours": 1}}
-        following = season.trigger("retrain/retrain", config=config)
+        config = {**season.config, "promote": lenient}
+        unheard = season.trigger("retrain/retrain", config=config | {"approval": {"hours": 0.001}})
+        following = season.trigger("retrain/retrain", config=config | {"approval": {"hours": 1}})
         assert season.over(season.trigger("verify/verify")).type.value == "COMPLETED"
         state = season.over(killed)
         assert state.type.value == "CRASHED" and "no heartbeat for 90 s" in state.message
+        # It could not tell so itself: another run did, with the last lines of its trainer.
+        told = season.told(killed)
+        assert told["flow"] == "retrain" and "no heartbeat" in told["reason"] and "train.log" in told["logs"]
+        assert season.over(unheard).type.value == "FAILED"
+        assert "nobody said within 0.001 h" in season.told(unheard)["reason"]
         season.wait(lambda: season.state(following).name == "Paused", "a person to be asked")
+        assert Refs(season.store.backend).get("promoted/scenes") == promoted and len(season.promotions()) == 1
         season.client.resume_flow_run(
             following.id, run_input={"approve": False, "by": "Ada", "note": "the skies are flat"}
         )
@@ -228,3 +153,23 @@ def test_a_killed_worker_leaves_a_crashed_run_and_the_next_one_finishes_its_work
     assert measured.startswith("psnr_known_unpasted (oracle) ") and said == "refused by Ada: the skies are flat"
     kept = Refs(season.store.backend)
     assert kept.get("promoted/scenes") == promoted != kept.get("checkpoint/scenes")
+
+
+def test_after_a_takedown_a_nightly_run_over_the_same_folder_does_not_bring_the_image_back(season):
+    from PIL import Image
+
+    image = sorted(season.images.iterdir())[5]
+    data, pixels = image.read_bytes(), Image.open(image).convert("RGB").tobytes()
+    asked = season.asked()
+    record = season.vip("forget", str(image), "--reason", "its owner asked", "--by", "Ada")
+    assert {one["kind"] for one in record["erased"]} >= {"shard"} and record["checkpoints"] and record["captions"]
+    with season.worker():
+        recaption = season.trigger("recaption/recaption")
+        assert season.over(recaption).type.value == "COMPLETED"
+        assert season.over(season.trigger("verify/verify")).type.value == "COMPLETED"
+    assert image.read_bytes() == data  # the folder is not ours
+    assert [path for path in season.root.rglob("*") if path.is_file() and data in path.read_bytes()] == []
+    for tar in season.root.glob("artifacts/shard/*/*/samples.tar"):
+        for sample in read_samples(str(tar)):
+            assert Image.open(io.BytesIO(sample.data)).convert("RGB").tobytes() != pixels
+    assert sorted(season.asked()) == sorted(asked)  # what is left was answered before

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 
 from schemas.errors import VipError
 from schemas.train_config import TrainConfig
@@ -78,8 +79,15 @@ def train(
             last = learner.step == config.steps
             if accelerator.is_main_process and on_progress and (last or learner.step % config.log_every == 0):
                 on_progress(learner.progress(clock.seconds))
-            if last or learner.step % config.checkpoint_every == 0:
+            spent = not last and _spent(config, accelerator, started)
+            if last or spent or learner.step % config.checkpoint_every == 0:
                 learner.save(states)
+            if spent:
+                raise VipError(
+                    f"training stopped: the budget of {config.hours:g} hours is spent at step {learner.step:,} of "
+                    f"{config.steps:,}",
+                    "its state is kept; run again to go on",
+                )
             every = config.validation.every
             if config.validation.samples and (last or (every and learner.step % every == 0)):
                 with learner.averaged():
@@ -87,6 +95,14 @@ def train(
         result = _finish(learner, pipe, config, census, out_dir, resumed, started)
     accelerator.end_training()
     return result
+
+
+def _spent(config: TrainConfig, accelerator: Accelerator, started: float) -> bool:
+    """Whether the hours of this attempt are over; the first process decides for all, whose clocks may differ."""
+    if config.hours is None:
+        return False
+    over = torch.tensor(float(time.monotonic() - started >= 3600 * config.hours), device=accelerator.device)
+    return bool(broadcast(over))
 
 
 def shape_of(pipe: VIPOutpaintPipeline, config: TrainConfig) -> Shape:

@@ -125,6 +125,18 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, b
     assert (tmp_path / "whole/losses.parquet").read_bytes() == (tmp_path / "again/losses.parquet").read_bytes()
 
 
+def test_a_run_whose_hours_are_spent_keeps_its_state_and_the_next_one_goes_on(tmp_path, base, shards):
+    train(config(), base, shards, tmp_path / "one", tmp_path / "whole")
+    short = config(hours=1e-9, checkpoint_every=100)
+    for step in range(1, 6):
+        with pytest.raises(VipError, match=f"the budget of 1e-09 hours is spent at step {step} of 6"):
+            train(short, base, shards, tmp_path / "two", tmp_path / "pieces")
+    result = train(short, base, shards, tmp_path / "two", tmp_path / "pieces")
+    assert result.resumed_from == 5
+    assert equal(tmp_path / "whole", tmp_path / "pieces")
+    assert short.params() == config().params()  # no cap changes what comes out, so none changes a key
+
+
 def test_a_finished_run_can_be_prolonged(tmp_path, base, shards):
     train(config(steps=4), base, shards, tmp_path / "s", tmp_path / "short")
     result = train(config(steps=6), base, shards, tmp_path / "s", tmp_path / "long")
