@@ -93,6 +93,19 @@ def ancestors(index: LineageIndex, numbers: list[int]) -> list[sqlite3.Row]:
 
 
 def _closure(index: LineageIndex, numbers: list[int], to: str, by: str) -> list[sqlite3.Row]:
+    return index.db.execute(
+        f"""SELECT {_COLUMNS} FROM artifact WHERE id IN (SELECT value FROM json_each(?))
+        ORDER BY kind, started, key""",  # noqa: S608 - column names of ours
+        (json.dumps(sorted(_reached(index, numbers, to, by))),),
+    ).fetchall()
+
+
+def later(index: LineageIndex, numbers: list[int]) -> set[int]:
+    """The numbers alone of what :func:`descendants` gives."""
+    return _reached(index, numbers, "child", "parent")
+
+
+def _reached(index: LineageIndex, numbers: list[int], to: str, by: str) -> set[int]:
     # Level by level: with tens of thousands of edges a recursive query takes twice as long.
     reached, front = set(numbers), numbers
     while front:
@@ -102,17 +115,13 @@ def _closure(index: LineageIndex, numbers: list[int], to: str, by: str) -> list[
         ).fetchall()
         front = [row[0] for row in found if row[0] not in reached]
         reached.update(front)
-    return index.db.execute(
-        f"""SELECT {_COLUMNS} FROM artifact WHERE id IN (SELECT value FROM json_each(?))
-        ORDER BY kind, started, key""",  # noqa: S608 - column names of ours
-        (json.dumps(sorted(reached.difference(numbers))),),
-    ).fetchall()
+    return reached.difference(numbers)
 
 
 def metrics_of(index: LineageIndex, numbers: list[int]) -> list[sqlite3.Row]:
     """The figures of some evaluations, in the order in which they were made; of each what the questions show."""
     return index.db.execute(
-        """SELECT metric.id, metric, value, unit, n, setting, region, network, checkpoint
+        """SELECT metric.id, metric, value, setting, region, checkpoint, unit, n, network
         FROM metric JOIN artifact ON artifact.id = metric.artifact
         WHERE metric.artifact IN (SELECT value FROM json_each(?)) ORDER BY artifact.started, metric.rowid""",
         (json.dumps(numbers),),

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 from schemas.errors import VipError
@@ -12,6 +13,9 @@ from vip.lineage.resolve import resolve_artifact, resolve_image
 
 _DIGITS = 4
 """Of an id that must be given at least."""
+
+_FIGURE = ("metric_id", "metric", "value", "setting", "region", "checkpoint")
+"""What is shown of a figure: the columns with which a row of :func:`graph.metrics_of` begins."""
 
 
 def impact_of_image(index: LineageIndex, text: str) -> Record:
@@ -94,7 +98,10 @@ def impact_of_model(index: LineageIndex, text: str) -> Record:
 def impact_of_dataset(index: LineageIndex, text: str) -> Record:
     """What used a dataset or any of its shards, given by ref (`dataset/NAME`) or id."""
     row = resolve_artifact(index, text, ["dataset"])
-    shards = [one["id"] for one in graph.inputs(index, row["id"]) if one["kind"] == "shard"]
+    parents = index.db.execute(
+        "SELECT parent FROM edge JOIN artifact ON artifact.id = parent WHERE child = ? AND kind = 'shard'", (row["id"],)
+    )
+    shards = [one["parent"] for one in parents]
     return _answer(index, {"dataset": row["key"], "shards": len(shards)}, [row["id"], *shards])
 
 
@@ -156,16 +163,14 @@ def _described(specs: list[sqlite3.Row]) -> list[Record]:
 
 def _answer(index: LineageIndex, of: Record, starts: list[int]) -> Record:
     """Counts of everything later, and the artifacts and figures that a person asks for."""
-    first = index.db.execute(
+    later = graph.later(index, starts)
+    rows = index.db.execute(
         "SELECT id, kind, rows, state FROM artifact WHERE id IN (SELECT value FROM json_each(?))",
-        (json.dumps(starts),),
+        (json.dumps([*later, *starts]),),
     ).fetchall()
-    later = graph.descendants(index, starts)
-    captions = [row for row in (*first, *later) if row["kind"] == "captions"]
-    kinds: dict[str, int] = {}
-    for row in later:
-        kinds[row["kind"]] = kinds.get(row["kind"], 0) + 1
-    metrics = graph.metrics_of(index, [row["id"] for row in later if row["kind"] == "evaluation"])
+    captions = [row for row in rows if row["kind"] == "captions"]
+    kinds = Counter(row["kind"] for row in rows if row["id"] in later)
+    metrics = graph.metrics_of(index, [row["id"] for row in rows if row["kind"] == "evaluation" and row["id"] in later])
     return {
         "of": of,
         "counts": {
@@ -174,22 +179,20 @@ def _answer(index: LineageIndex, of: Record, starts: list[int]) -> Record:
         }
         | {f"{kind} artifacts": count for kind, count in sorted(kinds.items())},
         "captions": {"count": sum(row["rows"] or 0 for row in captions), "artifacts": len(captions)},
-        "caption_sets": [_line(row) for row in later if row["kind"] == "caption_set"],
-        "checkpoints": [_line(row) for row in later if row["kind"] == "checkpoint"],
+        "caption_sets": _lines(index, "caption_set", later),
+        "checkpoints": _lines(index, "checkpoint", later),
         "metrics": [_figure(row) for row in metrics],
     }
 
 
+def _lines(index: LineageIndex, kind: str, numbers: set[int]) -> list[Record]:
+    found = index.db.execute(
+        """SELECT key, digest, state, run, finished FROM artifact
+        WHERE kind = ? AND id IN (SELECT value FROM json_each(?)) ORDER BY started, key""",
+        (kind, json.dumps(sorted(numbers))),
+    )
+    return [dict(row) for row in found]
+
+
 def _figure(row: sqlite3.Row) -> Record:
-    shown = ("metric", "value", "setting", "region", "checkpoint")
-    return {"metric_id": row["id"]} | {name: row[name] for name in shown}
-
-
-def _line(row: sqlite3.Row) -> Record:
-    return {
-        "key": row["key"],
-        "digest": row["digest"],
-        "state": row["state"],
-        "run": row["run"],
-        "finished": row["finished"],
-    }
+    return dict(zip(_FIGURE, row, strict=False))
