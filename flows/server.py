@@ -50,6 +50,7 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
     try:
         _wait_until_ready(server, url)
         os.environ.update(PREFECT_API_URL=url, PREFECT_HOME=str(place))
+        _reread_settings()
         yield url
     finally:
         _drain()
@@ -58,8 +59,17 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        _reread_settings()
         server.stop()
         lock.close()
+
+
+def _reread_settings() -> None:
+    """Prefect reads the environment once, when it is imported; where that has been, it would go on to another server."""
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
 def _drain() -> None:
