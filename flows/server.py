@@ -65,7 +65,7 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
 
 
 def _reread_settings() -> None:
-    """Prefect reads the environment once, when it is imported; where that has been, it would go on to another server."""
+    """Prefect reads the environment when it is imported; where it was before, it would ask for another server."""
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context
 
