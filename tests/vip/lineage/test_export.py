@@ -12,6 +12,7 @@ from PIL import Image
 
 from bench._lineage_root import Synthetic, add_captions, add_gate
 from bench._lineage_rows import make_spec, sha
+from flows.cli.main import main
 from schemas.errors import VipError
 from schemas.sharding import ShardSettings
 from storage.store import ArtifactStore
@@ -120,3 +121,32 @@ def test_an_export_is_never_mixed_with_what_is_there(photo_index, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(VipError, match="is not empty"):
         export_dataset(photo_index, "photos", tmp_path)
+
+
+def test_the_command_line_writes_them_all(photos, tmp_path, capsys):
+    def vip(*words):
+        main(["export", *words, "--root", photos.store.backend.url, "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    card, folder, images = (tmp_path / name for name in ("card.json", "dataset", "images"))
+    vip("croissant", "photos", "--out", str(card), "--license", "CC0-1.0")
+    told = vip("dataset", "dataset/photos", "--out", str(folder))
+    assert told["samples"] == 12 and told["folder"] == str(folder)
+    for file in (card, folder / "croissant.json"):
+        assert not mlcroissant.Dataset(str(file)).metadata.issues.errors
+    assert vip("captions", "keywords", "--out", str(images))["rows"] == 12
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(images), cache_dir=str(tmp_path / "cache"))
+    assert sum(split.num_rows for split in loaded.values()) == 12
+    assert vip("openlineage", "--out", str(tmp_path / "events.ndjson"))["events"] == 2 * 7
+    for words in (["captions", "keywords"], ["dataset", "photos"]):
+        with pytest.raises(SystemExit):
+            main(["export", *words, "--out", str(folder), "--root", photos.store.backend.url])
+        assert "is not empty" in capsys.readouterr().err
+
+
+def test_what_does_not_stand_is_not_exported(photos, tmp_path):
+    photos.store.remove(photos.datasets["photos"].ref, "taken down")
+    index = open_index(photos.store.backend.url)
+    with pytest.raises(VipError, match="does not stand: taken down"):
+        export_dataset(index, "photos", tmp_path / "out")
+    index.close()
