@@ -1,7 +1,7 @@
 """Files: results with their lineage in the PNG, and several of them on one sheet."""
 
 import json
-import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,14 @@ def check_target(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise VipError(f"--out {path}: the folder {folder} does not exist", f"make it first: mkdir -p {folder}")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise VipError(f"--out {path} cannot be written", "choose a place where you may write")
+    try:
+        # Rights say too little: a full disk, a read-only mount and /proc are found by trying only.
+        with path.open("ab") if path.exists() else tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise VipError(
+            f"--out {path} cannot be written: {error.strerror or error}", "choose a place where you may write"
+        ) from error
 
 
 def write_png(path: Path, image: Image.Image, lineage: Mapping[str, Any]) -> None:

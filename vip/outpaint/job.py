@@ -1,90 +1,107 @@
-"""Job: from files to files, with the lineage of every result."""
+"""Job: from a picture file to picture files, with the lineage of every result."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.outpaint_settings import OutpaintSettings
-from vip.diffusion.pipeline import VIPOutpaintPipeline
-from vip.outpaint.canvas import Canvas, make_canvas, open_picture
+from storage.backend import Backend
+from storage.scratch import scratch_folder
+from vip.outpaint.canvas import make_canvas, open_picture
 from vip.outpaint.files import check_target, contact_sheet, write_png
+from vip.outpaint.load import find_outpainter, load_outpainter
 from vip.outpaint.outpaint import Progress, outpaint_canvas
-
-Propose = Callable[[Canvas], tuple[str, str]]
-"""Centre and surrounding text for a canvas."""
+from vip.outpaint.propose import Proposer
 
 
 class Written(NamedTuple):
-    """What a job left: the results, the sheet where there are several, the texts, and what the model could not read."""
+    """What a job left.
+
+    Attributes:
+        files: the results.
+        sheet: their contact sheet, where there are several.
+        center, surrounding: the texts that they were painted with.
+        proposed_by: the model that proposed what was not given; empty where nobody was asked.
+        cut: the end of a text that the painter could not read; empty where it read all.
+        checkpoint: what painted them, as in their lineage.
+    """
 
     files: list[Path]
     sheet: Path | None
     center: str
     surrounding: str
+    proposed_by: str
     cut: str
+    checkpoint: dict[str, str]
 
 
 def outpaint_file(
-    image: Path,
-    out: Path,
-    load: Callable[[], VIPOutpaintPipeline],
-    checkpoint: dict[str, Any],
-    expand: str | None = None,
-    mask: Path | None = None,
+    image: Path | str,
+    out: Path | str,
+    checkpoint: str,
+    root: str = "./.vip",
+    expand: str | tuple[int, int, int, int] | None = None,
+    mask: Path | str | None = None,
     center: str | None = None,
     surrounding: str | None = None,
-    propose: Propose | None = None,
+    keywords: str | Sequence[str] = (),
+    endpoint: str | None = None,
+    spec: str | None = None,
     settings: OutpaintSettings | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Written:
-    """Continue a picture file and write the results.
+    """Continue a picture file and write the results: what ``vip outpaint`` does, as one call.
 
-    Everything that can be wrong with the call is found before a model is loaded.
+    Everything that can be wrong with the call is found before a server is started or a model is loaded.
 
     Args:
         image: the picture.
         out: a ``.png``; several results become ``<name>-1.png`` and so on, and ``out`` is their contact sheet.
-        load: loads the pipeline.
-        checkpoint: what names it in the lineage.
+        checkpoint: a ref, an id, or the folder of a pipeline.
+        root: URL of the artifact store that holds the checkpoint.
         expand, mask: one of the two, see :func:`vip.outpaint.outpaint.outpaint`.
-        center, surrounding: texts; a text that is None is proposed, or empty where nobody proposes.
-        propose: asks a multimodal model.
+        center, surrounding: texts, which may be empty. Where the surrounding is None a multimodal model looks at the
+            picture and proposes what is missing. A centre alone is proposed only by a given endpoint, for the sake of
+            it no server is started.
+        keywords: what the proposed surrounding must hold; a string is split at its commas.
+        endpoint, spec: see :class:`vip.outpaint.propose.Proposer`.
         settings: sampler, seeds, number of results.
         progress: called with (what, done, total).
+        say: told of what takes a while.
 
     Raises:
         VipError: one line that says what is wrong and what to do.
     """
-    settings = settings or OutpaintSettings()
-    check_target(out)
-    targets = [out]
-    if settings.count > 1:
-        targets = [out.with_name(f"{out.stem}-{number}.png") for number in range(1, settings.count + 1)]
-        for target in targets:
-            check_target(target)
-    if out.resolve() == image.resolve():
-        raise VipError(f"--out {out} is the picture itself", "choose another name")
+    image, out, settings = Path(image), Path(out), settings or OutpaintSettings()
+    listed = keywords.split(",") if isinstance(keywords, str) else keywords
+    keywords = tuple(word.strip() for word in listed if word.strip())
+    if keywords and surrounding is not None:
+        raise VipError("keywords and a surrounding are both given", "give the whole text or keywords, not both")
+    folder, named = find_outpainter(root, checkpoint)
+    targets = _targets(image, out, settings.count)
     canvas = make_canvas(open_picture(image), expand, mask)
-    proposed = propose is not None and (center is None or surrounding is None)
-    if propose is not None and proposed:
-        suggested = propose(canvas)
-        center, surrounding = (
-            given if given is not None else ours for given, ours in zip((center, surrounding), suggested, strict=True)
-        )
+    ask = Proposer(scratch_folder(Backend(root)) / "logs" / "outpaint.log", endpoint, spec, keywords, say)
+    proposal = None
+    if surrounding is None or (center is None and endpoint is not None):
+        proposal = ask(canvas)
+        center = proposal.center if center is None else center
+        surrounding = proposal.surrounding if surrounding is None else surrounding
     center, surrounding = center or "", surrounding or ""
-    results = outpaint_canvas(canvas, load(), center, surrounding, settings, progress)
+    results = outpaint_canvas(canvas, load_outpainter(folder), center, surrounding, settings, progress)
     lineage = {
-        "checkpoint": checkpoint,
+        "checkpoint": named,
         "image": {"name": image.name, "sha256": sha256_hex(image.read_bytes())},
         "mask_sha256": sha256_hex(np.packbits(canvas.mask).tobytes()),
         "expand": expand,
         "center_prompt": center,
         "surrounding_prompt": surrounding,
-        "proposed": proposed,
+        "keywords": list(keywords),
+        "proposed_by": {"model": proposal.model, "spec": proposal.spec} if proposal else None,
         "settings": settings.model_dump(mode="json", exclude={"seed", "count"}),
     }
     for result, target in zip(results, targets, strict=True):
@@ -94,4 +111,15 @@ def outpaint_file(
         sheet = out
         seeds = [result.seed for result in results]
         write_png(sheet, contact_sheet([result.image for result in results]), {**lineage, "seeds": seeds})
-    return Written(targets, sheet, center, surrounding, results[0].cut)
+    proposed_by = proposal.model if proposal else ""
+    return Written(targets, sheet, center, surrounding, proposed_by, results[0].cut, named)
+
+
+def _targets(image: Path, out: Path, count: int) -> list[Path]:
+    """Where the results go, each checked."""
+    targets = [out] if count == 1 else [out.with_name(f"{out.stem}-{number}.png") for number in range(1, count + 1)]
+    for target in dict.fromkeys((out, *targets)):
+        check_target(target)
+        if target.resolve() == image.resolve():
+            raise VipError(f"--out {target} is the picture itself", "choose another name")
+    return targets

@@ -1,6 +1,7 @@
-"""Load a checkpoint's pipeline, quietly."""
+"""Find a checkpoint's pipeline, and load it quietly."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -8,6 +9,35 @@ from schemas.errors import VipError
 from vip.diffusion.load import quiet
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.trusted import check_weights, loading
+
+
+def find_outpainter(root: str, name: str) -> tuple[Path, dict[str, Any]]:
+    """The pipeline's folder, and how a lineage names it.
+
+    Args:
+        root: URL of the artifact store.
+        name: a ref, an id, or a folder that holds a pipeline.
+
+    Raises:
+        VipError: where nothing is called so, or it was removed.
+    """
+    if (Path(name) / "model_index.json").is_file():
+        return Path(name), {"folder": Path(name).resolve().name}
+    from storage.store import ArtifactStore
+    from vip.evaluation.sample import pipeline_folder
+    from vip.lineage.index import open_index
+    from vip.lineage.resolve import resolve_artifact
+
+    index = open_index(root)
+    try:
+        row = resolve_artifact(index, name, ("checkpoint",))
+    finally:
+        index.close()
+    store = ArtifactStore(root)
+    manifest = store.get("checkpoint", row["key"])
+    if manifest is None:
+        raise VipError(f"checkpoint {name} was removed", "give another")
+    return store.local(manifest) / pipeline_folder(manifest), manifest.ref.model_dump(mode="json")
 
 
 def load_outpainter(folder: Path) -> VIPOutpaintPipeline:
