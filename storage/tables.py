@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import VipError
+
+
+_GROUP = 16_384
+"""Rows that a streamed table holds in memory."""
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema) -> int:
@@ -20,17 +25,39 @@ def write_table(path: Path, rows: Iterable[dict[str, Any]] | pa.Table, schema: p
     Raises:
         VipError: where a row does not fit the schema.
     """
-    try:
-        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
-        for field in schema:
-            if not field.nullable and table.column(field.name).null_count:
-                raise VipError(f"{path.name}: column {field.name} must not be empty")
-        table = table.cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-        raise VipError(f"rows for {path.name} do not fit its schema: {error}") from error
+    table = _fitting(rows if isinstance(rows, pa.Table) else list(rows), schema, path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd", store_schema=True)
     return table.num_rows
+
+
+def stream_table(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+    """Write rows that come one after the other, a row group in memory at a time; the same bytes for the same rows.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        VipError: where a row does not fit the schema.
+    """
+    count, left = 0, iter(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, schema, compression="zstd", store_schema=True) as writer:
+        while group := list(islice(left, _GROUP)):
+            writer.write_table(_fitting(group, schema, path.name))
+            count += len(group)
+    return count
+
+
+def _fitting(rows: list[dict[str, Any]] | pa.Table, schema: pa.Schema, name: str) -> pa.Table:
+    try:
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=schema)
+        for field in schema:
+            if not field.nullable and table.column(field.name).null_count:
+                raise VipError(f"{name}: column {field.name} must not be empty")
+        return table.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise VipError(f"rows for {name} do not fit its schema: {error}") from error
 
 
 def read_table(data: bytes | Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:

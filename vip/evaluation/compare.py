@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.errors import VipError
 from schemas.evaluate_config import PROMPTS_OF
@@ -12,7 +14,7 @@ from schemas.tables import IMAGE_METRICS, METRICS
 from storage.store import ArtifactStore
 from storage.tables import read_table
 from vip.evaluation.evaluate import IMAGES_TABLE, METRICS_TABLE
-from vip.evaluation.features import blocks
+from vip.evaluation.features import FeatureRows
 from vip.evaluation.interval import Estimate, mean_of
 from vip.evaluation.kid import kernel_distance_gain
 
@@ -91,7 +93,7 @@ def compare(
     _same_exam(first, second)
     margins = {**MARGINS, **(margins or {})}
     tables = [read_table(store.read(made, METRICS_TABLE), METRICS).to_pylist() for made in (first, second)]
-    images = [read_table(store.read(made, IMAGES_TABLE), IMAGE_METRICS).to_pylist() for made in (first, second)]
+    images = [read_table(store.read(made, IMAGES_TABLE), IMAGE_METRICS) for made in (first, second)]
     others = {(row["metric"], row["setting"]): row for row in tables[1]}
     rows = []
     for one in tables[0]:
@@ -144,19 +146,19 @@ def _gain(
     second: Manifest,
     metric: str,
     setting: str,
-    images: Sequence[Sequence[Mapping[str, Any]]],
+    images: Sequence[pa.Table],
 ) -> Estimate | None:
     resamples, confidence, seed = (first.params[name] for name in ("resamples", "confidence", "seed"))
     if metric == "kid":
         real, one, two = (
-            np.concatenate(list(blocks(store, _features(store, made, of))))
+            FeatureRows(store, _features(store, made, of))
             for made, of in ((first, "real"), (first, setting), (second, setting))
         )
         return kernel_distance_gain(real, one, two, resamples, confidence, seed)
-    values = [
-        {row["image_sha256"]: row["value"] for row in rows if (row["metric"], row["setting"]) == (metric, setting)}
-        for rows in images
-    ]
+    values = []
+    for table in images:
+        own = table.filter((pc.field("metric") == metric) & (pc.field("setting") == setting))
+        values.append(dict(zip(own["image_sha256"].to_pylist(), own["value"].to_pylist(), strict=True)))
     pairs = [(values[0][sha], values[1][sha]) for sha in values[0] if sha in values[1]]
     gaps = np.array([two - one for one, two in pairs if one is not None and two is not None])
     if not len(gaps):

@@ -1,6 +1,6 @@
 """Evaluate: one checkpoint in one exam, into a metrics table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,10 @@ from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import Manifest, Recipe
 from schemas.tables import IMAGE_METRICS, METRICS
 from storage.store import ArtifactStore
-from storage.tables import write_table
+from storage.tables import stream_table, write_table
 from vip.evaluation.exam import Exam, Item, read_exam, texts_of
 from vip.evaluation.features import generated_features, real_features
-from vip.evaluation.images import UNITS, image_rows
+from vip.evaluation.images import UNITS, Values, image_rows
 from vip.evaluation.networks import FeatureNetwork, label_of, load_network
 from vip.evaluation.obedience import load_probe
 from vip.evaluation.rows import REAL, MetricRows
@@ -102,25 +102,27 @@ def evaluate(
 
     def build(folder: Path) -> dict[str, Any]:
         metrics = MetricRows(recipe.key, config, checkpoint, prompt_sets, network)
-        of_images: list[dict[str, Any]] = []
+        values = Values()
+
+        def of_images() -> Iterator[dict[str, Any]]:
+            truth = exam.texts.get("oracle", {})
+            for number, setting in enumerate(config.settings):
+                progress("measuring images", number, len(config.settings))
+                yield from image_rows(store, setting, exam.items, samples[setting], probe, truth)
+                for name in scorers:
+                    yield from read_scores(store, scores[name][setting])
+
+        images = stream_table(folder / IMAGES_TABLE, values.passing(of_images()), IMAGE_METRICS)
         for number, (setting, made) in enumerate(features.items()):
             progress("measuring", number, len(features))
             metrics.distances(store, setting, real, made, paired=setting != REAL)
-            if setting != REAL:
-                truth = exam.texts.get("oracle", {})
-                of_images += image_rows(store, setting, exam.items, samples[setting], probe, truth)
-                metrics.means(setting, of_images, UNITS)
-                for name, scorer in scorers.items():
-                    scored = read_scores(store, scores[name][setting])
-                    metrics.means(setting, scored, scorer.units, label_of(scorer.name, scorer.digest))
-                    of_images += scored
+            metrics.means(setting, values, UNITS)
+            for scorer in scorers.values():
+                metrics.means(setting, values, scorer.units, label_of(scorer.name, scorer.digest))
         if seeds:
             metrics.diversity(store, config.settings[0], [features[config.settings[0]], *seeds.values()])
         progress("measuring", len(features), len(features))
-        rows = {
-            METRICS_TABLE: write_table(folder / METRICS_TABLE, metrics.rows, METRICS),
-            IMAGES_TABLE: write_table(folder / IMAGES_TABLE, of_images, IMAGE_METRICS),
-        }
+        rows = {METRICS_TABLE: write_table(folder / METRICS_TABLE, metrics.rows, METRICS), IMAGES_TABLE: images}
         return {"rows": rows, "images": len(exam.items), "without_caption": exam.without_caption}
 
     return store.build(recipe, build)[0]

@@ -80,6 +80,35 @@ def blocks(store: ArtifactStore, manifests: Sequence[Manifest], name: str = "poo
                 yield rows[start : min(start + _ROWS, count)]
 
 
+class FeatureRows:
+    """The rows of several features artifacts as one array (n, width) that is read in slices, never as a whole.
+
+    Args:
+        store: where they lie.
+        manifests: features artifacts, in order.
+        limit: take the first so many rows only.
+    """
+
+    def __init__(self, store: ArtifactStore, manifests: Sequence[Manifest], limit: int | None = None) -> None:
+        self._files = [store.local(manifest) / FILE for manifest in manifests]
+        self._starts = np.cumsum([0, *(int(manifest.stats["images"]) for manifest in manifests)]).tolist()
+        self._count = min(self._starts[-1], limit if limit is not None else self._starts[-1])
+
+    def __len__(self) -> int:
+        """How many images."""
+        return self._count
+
+    def __getitem__(self, wanted: slice) -> np.ndarray:
+        """Some rows that stand side by side, float32."""
+        first, last, _ = wanted.indices(self._count)
+        parts = []
+        for path, start, end in zip(self._files, self._starts, self._starts[1:], strict=False):
+            if start < last and end > first:
+                with safe_open(path, framework="numpy") as file:
+                    parts.append(file.get_slice("pooled")[max(first, start) - start : min(last, end) - start])
+        return np.concatenate(parts)
+
+
 def _features(
     store: ArtifactStore,
     network: FeatureNetwork,

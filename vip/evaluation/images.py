@@ -1,6 +1,8 @@
 """What is measured on every image of its own, a few pictures in memory at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -81,7 +83,19 @@ def _told(row: Mapping[str, Any], truth: Text | None) -> tuple[str, str]:
     return truth.center, truth.surrounding
 
 
-def values_of(rows: Sequence[Mapping[str, Any]], setting: str, metric: str) -> np.ndarray:
-    """The values of one metric, images without one left out."""
-    found = [row["value"] for row in rows if row["setting"] == setting and row["metric"] == metric]
-    return np.array([value for value in found if value is not None], np.float64)
+class Values:
+    """The values of every metric under every setting, taken from rows as they pass: eight bytes each."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], array[float]] = defaultdict(lambda: array("d"))
+
+    def passing(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Hand rows of ``IMAGE_METRICS`` on."""
+        for row in rows:
+            if row["value"] is not None:
+                self._found[row["setting"], row["metric"]].append(row["value"])
+            yield row
+
+    def of(self, setting: str, metric: str) -> np.ndarray:
+        """The values of one metric, float64 (images,); images without one are left out."""
+        return np.array(self._found.get((setting, metric), ()), np.float64)

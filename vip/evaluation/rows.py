@@ -10,9 +10,9 @@ from schemas.canonical import fingerprint
 from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
 from schemas.manifest import Manifest
 from storage.store import ArtifactStore
-from vip.evaluation.features import blocks
+from vip.evaluation.features import FeatureRows, blocks
 from vip.evaluation.frechet import Moments, frechet_distance
-from vip.evaluation.images import values_of
+from vip.evaluation.images import Values
 from vip.evaluation.inception_score import inception_score, inception_score_of_parts
 from vip.evaluation.interval import Estimate, mean_of
 from vip.evaluation.kid import kernel_distance
@@ -76,20 +76,18 @@ class MetricRows:
             store: where the features lie.
             setting: what ``other`` was made under; ``REAL`` for other real images.
             real, other: features artifacts.
-            paired: row i on both sides is the same image, so that images can be resampled together.
+            paired: row i on both sides is the same image, so that the bootstrap draws images for both at once.
         """
         n = min(_count(real), _count(other))
         one, two = (Moments.of(_first(blocks(store, many), n)) for many in (real, other))
         point = Estimate(frechet_distance(one, two), None, None, n)
         self.add("frechet_distance", setting, point, "squared feature distance", self.network)
-        rows = [np.concatenate(list(_first(blocks(store, many), n))) for many in (real, other)]
         kernel = kernel_distance(
-            rows[0],
-            rows[1],
-            # Without pairing, the two sides would have to be drawn apart; the floor is given as a point.
-            resamples=self.config.resamples if paired else 0,
+            *(FeatureRows(store, many, n) for many in (real, other)),
+            resamples=self.config.resamples,
             confidence=self.config.confidence,
             seed=self.config.seed,
+            paired=paired,
         )
         self.add("kid", setting, kernel, "squared MMD", self.network)
         score = Estimate(inception_score(_first(blocks(store, other, "logits"), n)), None, None, n)
@@ -99,21 +97,21 @@ class MetricRows:
             self.add("inception_score_10", setting, Estimate(mean, None, None, n), "effective classes", self.network)
 
     def means(
-        self, setting: str, rows: Sequence[Mapping[str, Any]], units: Mapping[str, str], network: str | None = None
+        self, setting: str, values: Values, units: Mapping[str, str], network: str | None = None
     ) -> None:
         """The mean of every metric that is measured on each image of its own, with an interval over images.
 
         Args:
             setting: what the pictures were made under.
-            rows: of ``IMAGE_METRICS``.
+            values: of every image.
             units: metric -> unit; the metrics to take.
             network: label of what judged them, where a network did.
         """
         config = self.config
         for metric, unit in units.items():
-            values = values_of(rows, setting, metric)
-            if len(values):
-                mean = mean_of(values, config.resamples, config.confidence, config.seed)
+            found = values.of(setting, metric)
+            if len(found):
+                mean = mean_of(found, config.resamples, config.confidence, config.seed)
                 self.add(metric, setting, mean, unit, network)
 
     def diversity(self, store: ArtifactStore, setting: str, seeds: Sequence[Sequence[Manifest]]) -> None:
@@ -122,12 +120,15 @@ class MetricRows:
         Args:
             store: where the features lie.
             setting: what they were made under.
-            seeds: for each seed the features artifacts, rows in the same order.
+            seeds: for each seed the features artifacts, of the same images in the same order.
         """
-        features = [np.concatenate(list(blocks(store, many))).astype(np.float64) for many in seeds]
-        gaps = [np.linalg.norm(one - other, axis=1) for one, other in combinations(features, 2)]
+        values = []
+        for parts in zip(*seeds, strict=True):
+            features = [np.concatenate(list(blocks(store, [part]))).astype(np.float64) for part in parts]
+            gaps = [np.linalg.norm(one - other, axis=1) for one, other in combinations(features, 2)]
+            values.append(np.mean(gaps, axis=0))
         config = self.config
-        mean = mean_of(np.mean(gaps, axis=0), config.resamples, config.confidence, config.seed)
+        mean = mean_of(np.concatenate(values), config.resamples, config.confidence, config.seed)
         self.add("diversity", setting, mean, "feature distance between seeds", self.network)
 
 

@@ -103,9 +103,10 @@ def make_scores(
     return store.build(recipe, build)[0]
 
 
-def read_scores(store: ArtifactStore, made: Iterable[Manifest]) -> list[dict[str, Any]]:
-    """The rows of several of them."""
-    return [row for one in made for row in read_table(store.read(one, SCORES), IMAGE_METRICS).to_pylist()]
+def read_scores(store: ArtifactStore, made: Iterable[Manifest]) -> Iterator[dict[str, Any]]:
+    """The rows of several of them, one artifact in memory at a time."""
+    for one in made:
+        yield from read_table(store.read(one, SCORES), IMAGE_METRICS).to_pylist()
 
 
 def _shown(store: ArtifactStore, samples: Manifest, items: Mapping[str, Item]) -> Iterator[tuple[list[str], Shown]]:

@@ -1,5 +1,7 @@
 """Distances agree with closed forms and with independent implementations."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from schemas.errors import VipError
 from vip.evaluation.frechet import Moments, frechet_distance
 from vip.evaluation.inception_score import inception_score, inception_score_of_parts
 from vip.evaluation.interval import mean_of
-from vip.evaluation.kid import kernel_distance
+from vip.evaluation.kid import _Draws, kernel_distance, kernel_distance_gain
 from vip.evaluation.known_part import CAP, psnr_known
 
 pytestmark = pytest.mark.filterwarnings("ignore:Metric .* will save:UserWarning")
@@ -95,19 +97,49 @@ def test_kid_agrees_with_torchmetrics():
     assert ours.low is None and ours.high is None
 
 
-def test_kid_does_not_depend_on_its_block_size(monkeypatch):
+@pytest.mark.parametrize("paired", [True, False])
+def test_kid_does_not_depend_on_its_block_size(monkeypatch, paired):
     real, made = two_sets(n=90)
-    whole = kernel_distance(real, made, 100, 0.95, 3)
+    whole = kernel_distance(real, made, 0, 0.95, 3, paired)
     monkeypatch.setattr("vip.evaluation.kid._BLOCK", 32)
-    np.testing.assert_allclose(kernel_distance(real, made, 100, 0.95, 3), whole, rtol=1e-9)
+    assert kernel_distance(real, made, 0, 0.95, 3, paired).value == pytest.approx(whole.value, rel=1e-9)
 
 
-def test_the_interval_of_kid_covers_the_truth_as_often_as_it_says():
+def test_every_resample_draws_as_many_images_as_there_are(monkeypatch):
+    monkeypatch.setattr("vip.evaluation.kid._BLOCK", 32)
+    draws = _Draws(90, 500, 1)
+    counts = np.concatenate([draws[number] for number in range(3)], axis=1)
+    assert (counts.sum(axis=1) == 90).all() and (counts[0] == 1).all()
+    assert counts[1:].mean(axis=0) == pytest.approx(np.ones(90), abs=0.25)
+    assert counts[1:].var() == pytest.approx(1 - 1 / 90, rel=0.05)  # of a multinomial
+    np.testing.assert_array_equal(draws.pairs(), 90**2 - (counts**2).sum(axis=1))
+
+
+def test_the_memory_of_kid_does_not_grow_with_the_number_of_images(monkeypatch):
+    monkeypatch.setattr("vip.evaluation.kid._BLOCK", 128)
+
+    def peak(n):
+        real, made = two_sets(n=n)
+        tracemalloc.start()
+        kernel_distance(real, made, 20, 0.95, 0)
+        kernel_distance_gain(real, made, made, 20, 0.95, 0)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(256)
+    assert peak(2048) < 1.1 * peak(512)
+
+
+@pytest.mark.parametrize("block", [512, 32])
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_interval_of_kid_covers_the_truth_as_often_as_it_says(monkeypatch, block, paired):
+    monkeypatch.setattr("vip.evaluation.kid._BLOCK", block)
     rng = np.random.default_rng(5)
     hits, centred = 0, 0.0
     for trial in range(60):
         real = rng.normal(size=(80, 4))
-        found = kernel_distance(real, rng.normal(0.4, 1, size=(80, 4)), 200, 0.9, trial)
+        found = kernel_distance(real, rng.normal(0.4, 1, size=(80, 4)), 200, 0.9, trial, paired)
         # Truth by a large sample, below.
         hits += found.low <= TRUTH <= found.high
         centred += found.value / 60
