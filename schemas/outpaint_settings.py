@@ -22,6 +22,6 @@ class OutpaintSettings(BaseModel):
     guidance: float = Field(default=3.0, ge=0.0, le=50.0)
     seed: int = Field(default=0, ge=0, lt=2**31)
     count: int = Field(default=1, ge=1, le=64)
-    strength: float = Field(default=0.5, ge=0.0, le=1.0)
+    strength: float = Field(default=0.3, ge=0.0, le=1.0)
     tiles: int = Field(default=48, ge=0, le=4096)
     feather: int | None = Field(default=None, ge=0, le=512)

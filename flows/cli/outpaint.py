@@ -27,7 +27,7 @@ from flows.cli.common import print_json, print_table, shared_options
 @click.option("--steps", type=click.IntRange(1, 1000), default=30, show_default=True)
 @click.option("--guidance", type=click.FloatRange(0, 50), default=3.0, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--strength", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of the refinement.")
+@click.option("--strength", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Of the refinement.")
 @click.option("--tiles", type=click.IntRange(0, 4096), default=48, show_default=True, help="Refined at most.")
 @click.option("--feather", type=click.IntRange(0, 512), help="Pixels blended at the seam. [default: by scale]")
 @shared_options

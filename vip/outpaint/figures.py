@@ -90,7 +90,7 @@ def framed(picture: np.ndarray, canvas: Canvas, scale: float, line: int) -> Imag
 def write_photograph(pipeline: VIPOutpaintPipeline, out: Path, tiles: int, steps: int) -> None:
     """A photograph, 160 pixels more on every side."""
     canvas = expanded(photograph(), 160, 160, 160, 160)
-    settings = OutpaintSettings(steps=steps, tiles=tiles, strength=0.25, feather=16, guidance=2.0)
+    settings = OutpaintSettings(steps=steps, tiles=tiles, strength=0.2, feather=16, guidance=2.0)
     result = checked("photograph", canvas, pipeline, ("tower", "sea, morning, fog"), settings)
     framed(result, canvas, 0.4, 1).save(out / "photograph.jpg", quality=82)
     # At full size, a corner of the kept part: what nobody should find is the seam.

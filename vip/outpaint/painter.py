@@ -24,6 +24,7 @@ class _Piece(NamedTuple):
     """Tiles that go through the model together, with what does not change from step to step."""
 
     tiles: list[Tile]
+    texts: tuple[torch.Tensor, ...]
     condition: torch.Tensor
     levels: tuple[Level, ...]
     weights: torch.Tensor
@@ -34,7 +35,8 @@ class Painter:
 
     At every step each tile predicts the noise of its window; the predictions are averaged where tiles overlap, and the
     scheduler moves the whole canvas at once (MultiDiffusion, Bar-Tal et al., 2023). No tile comes before another, so
-    none can leave a border.
+    none can leave a border. What the centre shows is told only to tiles that see most of it: told to all, it would be
+    painted once more in every tile.
 
     Args:
         pipeline: a trained pipeline.
@@ -45,13 +47,14 @@ class Painter:
     def __init__(self, pipeline: VIPOutpaintPipeline, center: str, surrounding: str, guidance: float) -> None:
         self.pipeline = pipeline
         self.guidance = guidance
+        self._times = 2 if guidance > 1 else 1
         self.cell = pipeline.vae_scale_factor
         sample_size = pipeline.unet.config["sample_size"]
         self.tile = int(sample_size if isinstance(sample_size, int) else min(sample_size))
         style = pipeline.control.config["prompt_style"]
-        told = [make_prompt("", "", style=style)] if guidance > 1 else []
-        told.append(make_prompt(center, surrounding, style=style))
+        told = [make_prompt(*texts, style=style) for texts in (("", ""), (center, surrounding), ("", surrounding))]
         device, dtype = pipeline.unet.device, pipeline.unet.dtype
+        # Total, centre and surrounding, each (3, tokens, width): nothing, all, all but the centre.
         self._texts = [
             encode_texts(pipeline.tokenizer, pipeline.text_encoder, list(texts)).to(device, dtype)
             for texts in zip(*told, strict=True)
@@ -127,11 +130,9 @@ class Painter:
 
     def _predict(self, latents: torch.Tensor, timestep: torch.Tensor, piece: _Piece) -> torch.Tensor:
         windows = torch.cat([latents[:, :, *tile.place] for tile in piece.tiles])
-        count, times = len(windows), len(self._texts[0])
-        sample = torch.cat([windows.repeat(times, 1, 1, 1), piece.condition], dim=1)
-        texts = [part.repeat_interleave(count, dim=0) for part in self._texts]
-        noise = self.pipeline.controlled(sample, timestep, *texts, piece.levels)
-        if times == 1:
+        sample = torch.cat([windows.repeat(self._times, 1, 1, 1), piece.condition], dim=1)
+        noise = self.pipeline.controlled(sample, timestep, *piece.texts, piece.levels)
+        if self._times == 1:
             return noise
         away, towards = noise.chunk(2)
         return away + self.guidance * (towards - away)
@@ -142,18 +143,20 @@ class Painter:
 
     def _piece(self, tiles: Sequence[Tile], pixels: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> _Piece:
         pipeline, device, dtype = self.pipeline, self.pipeline.unet.device, self.pipeline.unet.dtype
-        times = len(self._texts[0])
         places = [tile.times(self.cell).place for tile in tiles]
         masks = torch.from_numpy(np.stack([mask[place] for place in places]).astype(np.float32))[:, None]
         shape = (tiles[0].height, tiles[0].width)
         known = self._encode(np.stack([pixels[place] for place in places]), masks)
         condition = torch.cat([mask_at(masks, shape, "nearest").to(known), known], dim=1)
         config = pipeline.control.config
-        levels = plan_levels(masks, shape, config["levels"], config["mask_mode"], times)
+        levels = plan_levels(masks, shape, config["levels"], config["mask_mode"], self._times)
         weights = torch.from_numpy(np.stack([window(tile, *size) for tile in tiles]))[:, None]
+        told = [0] * len(tiles) if self._times == 2 else []
+        told += [1 if _sees_most(mask, place) else 2 for place in places]
         return _Piece(
             list(tiles),
-            condition.repeat(times, 1, 1, 1),
+            tuple(part[told] for part in self._texts),
+            condition.repeat(self._times, 1, 1, 1),
             tuple(level.to(device) for level in levels),
             weights.to(device, dtype),
         )
@@ -193,6 +196,11 @@ class Painter:
                 weight[fine.place] += ramp
         painted = np.rint((np.clip(total / np.maximum(weight, 1e-8), -1, 1) + 1) * 127.5).astype(np.uint8)
         return np.where(weight > 0, painted, pixels)
+
+
+def _sees_most(mask: np.ndarray, place: tuple[slice, slice]) -> bool:
+    """Whether half or more of the known pixels lie there."""
+    return 2 * int((mask[place] == 0).sum()) >= int((mask == 0).sum())
 
 
 def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -76,6 +76,23 @@ def test_the_texts_reach_the_model(pipeline):
     assert len({plain, around, within}) == 3
 
 
+def test_only_tiles_that_see_most_of_the_known_part_are_told_what_it_shows(pipeline, monkeypatch):
+    told = []
+    plain = pipeline.controlled
+
+    def listening(sample, timestep, total, center, surrounding, levels):
+        told.append(center)
+        return plain(sample, timestep, total, center, surrounding, levels)
+
+    monkeypatch.setattr(pipeline, "controlled", listening)
+    canvas = expanded(picture(48, 64), 0, 0, 144, 0)
+    painter = Painter(pipeline, "ball", "field", 2.0)
+    painter.paint(canvas.pixels, canvas.mask, 1, torch.Generator().manual_seed(1))
+    nothing, *of_tiles = told[0][len(told[0]) // 2 - 1 :]
+    sees = [bool(tile.left < 8) for tile in painter.tiles(canvas.mask)]
+    assert [not torch.equal(text, nothing) for text in of_tiles] == sees and 0 < sum(sees) < len(sees)
+
+
 def test_one_tile_is_painted_as_the_pipeline_paints_it(pipeline):
     # With a posterior of no width, sampling it (the pipeline) and taking its mode (the painter) are the same.
     weights = pipeline.vae.quant_conv
