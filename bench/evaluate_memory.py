@@ -37,6 +37,6 @@ def main(quick: bool = False) -> None:
         first = None
         for images in sizes:
             command = [sys.executable, "-c", _RUN, str(root), str(images)]
-            peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])  # noqa: S603
+            peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
             first = first or peak
             print(f"  {images:6} images: peak {peak:5} MB, {peak / first:.3f} of the first's", flush=True)

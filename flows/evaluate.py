@@ -22,6 +22,7 @@ from storage.store import ArtifactStore
 from storage.tables import read_table
 from vip.evaluation.evaluate import METRICS_TABLE
 from vip.evaluation.evaluate import evaluate as examine
+from vip.evaluation.exam import ALONGSIDE
 from vip.evaluation.sample import TABLE, TAR
 from vip.report.make import make_report
 
@@ -88,6 +89,9 @@ def evaluate(
 def evaluate_run(root: str, run: EvaluateRun) -> ArtifactRef:
     """``evaluate`` with everything given by name, as in a config file; sets the ref ``evaluation/<name>``.
 
+    Returns:
+        The evaluation; where checkpoints and prompt sets are crossed, the first.
+
     Raises:
         VipError: where a name means nothing, or a prompt set that the exam needs is not named.
     """
@@ -95,9 +99,19 @@ def evaluate_run(root: str, run: EvaluateRun) -> ArtifactRef:
     missing = [name for name in run.evaluate.needs if name not in run.prompts]
     if missing:
         raise VipError(f"prompts.{missing[0]} is missing", "name the caption set that is pinned for it")
-    checkpoint = find_artifact(store, "checkpoint", run.checkpoint).ref
-    dataset = find_artifact(store, "dataset", run.dataset).ref
-    prompts = {what: find_artifact(store, "caption_set", name, "captions").ref for what, name in run.prompts.items()}
-    evaluation = evaluate(root, checkpoint, dataset, prompts, run.evaluate)
-    Refs(store.backend).set(f"evaluation/{run.name}", evaluation)
-    return evaluation
+    # Every name is looked up before the first exam begins.
+    cells = [(cell.name, *_found(store, cell)) for cell in run.cells]
+    made = []
+    for name, checkpoint, dataset, prompts in cells:
+        made.append(evaluate(root, checkpoint, dataset, prompts, run.evaluate))
+        Refs(store.backend).set(f"evaluation/{name}", made[-1])
+    return made[0]
+
+
+def _found(store: ArtifactStore, run: EvaluateRun) -> tuple[ArtifactRef, ArtifactRef, dict[str, ArtifactRef]]:
+    named = {**run.prompts, **{f"{ALONGSIDE}{number}": name for number, name in enumerate(run.alongside)}}
+    return (
+        find_artifact(store, "checkpoint", run.checkpoint).ref,
+        find_artifact(store, "dataset", run.dataset).ref,
+        {what: find_artifact(store, "caption_set", name, "captions").ref for what, name in named.items()},
+    )

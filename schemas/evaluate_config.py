@@ -24,7 +24,18 @@ def _centred(size: int, kept: int) -> tuple[View, Region]:
 
 
 _NANO = View(width=64, height=64)
-_FIELD = View(width=192, height=192)
+
+
+def _of_size(size: int) -> dict[str, tuple[View, Region]]:
+    """The same share generated at two sides, at a corner, and irregularly."""
+    view = View(width=size, height=size)
+    regions: dict[str, Region] = {
+        "sides": SidesRegion(left=1 / 6, right=1 / 6),
+        "corner": SidesRegion(right=1 / 3, bottom=1 / 3),
+        "brush": BrushRegion(cover=0.5),
+    }
+    return {f"{size}-{name}": (view, region) for name, region in regions.items()}
+
 
 PRESETS: dict[str, tuple[View, Region]] = {
     "nano-centre": (_NANO, CentreRegion(keep=0.5)),
@@ -35,11 +46,11 @@ PRESETS: dict[str, tuple[View, Region]] = {
     "192-128": _centred(192, 128),
     "192-86": _centred(192, 86),
     "192-56": _centred(192, 56),
-    "192-sides": (_FIELD, SidesRegion(left=1 / 6, right=1 / 6)),
-    "192-corner": (_FIELD, SidesRegion(right=1 / 3, bottom=1 / 3)),
-    "192-brush": (_FIELD, BrushRegion(cover=0.5)),
+    **_of_size(192),
     "256-128": _centred(256, 128),
+    **_of_size(256),
     "512-256": _centred(512, 256),
+    **_of_size(512),
 }
 """Name -> view and region. An irregular region takes a seed of its own from each image's bank entry."""
 
@@ -62,6 +73,8 @@ class EvaluateConfig(BaseModel):
         probe: ``nano``, or the folder of a probe, on pictures of the drawn world: which words of the texts can be seen.
         diversity: further seeds for the first setting, to see how much its pictures differ.
         resamples, confidence: of the bootstrap intervals.
+        unpasted: also compare the pictures as the model left them, before the known part is pasted back, under
+            ``frechet_distance_unpasted`` and so on.
         floor: also compare as many other real images with the real ones of the exam.
         batch_size: images sampled at a time; it decides speed and memory, not what is measured.
     """
@@ -86,6 +99,7 @@ class EvaluateConfig(BaseModel):
     diversity: int = Field(default=0, ge=0, le=16)
     resamples: int = Field(default=1000, ge=100, le=100_000)
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    unpasted: bool = False
     floor: bool = True
     batch_size: int = Field(default=16, ge=1, le=1024)
 
@@ -114,7 +128,8 @@ class EvaluateConfig(BaseModel):
     def params(self) -> dict[str, Any]:
         """The exam without what only says where a network lies; its digest stands for it."""
         left_out = {"batch_size", "preset", "view", "region", "network", "network_weights", "probe", "clip", "lpips"}
-        return self.model_dump(mode="json", exclude=left_out)
+        # An exam that does not ask for what came later keeps the key that it had before.
+        return self.model_dump(mode="json", exclude=left_out if self.unpasted else {*left_out, "unpasted"})
 
     def sampler(self) -> dict[str, float | int]:
         """What decides a picture beside the checkpoint, the image and the text."""

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from schemas.errors import VipError
 
-
 _GROUP = 16_384
 """Rows that a streamed table holds in memory."""
 

@@ -20,6 +20,7 @@ def command(
     """
     from flows.artifacts import find_artifact
     from flows.cli.records import print_rows
+    from flows.cli.result import show_crossing
     from schemas.errors import VipError
     from storage.store import ArtifactStore
     from vip.evaluation.compare import compare
@@ -35,6 +36,8 @@ def command(
         raise VipError(f"'{crossing}' was measured in none of them", "see `vip audit metric`")
     if as_json:
         print_json(rows)
+    elif crossing:
+        show_crossing(rows)
     else:
         print_rows([{name: _rounded(value) for name, value in row.items()} for row in rows])
 

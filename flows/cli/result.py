@@ -7,6 +7,8 @@ import click
 from flows.cli.common import print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from schemas.manifest import ArtifactRef
     from schemas.run_result import RunResult
     from storage.store import ArtifactStore
@@ -23,9 +25,31 @@ def read_metrics(store: "ArtifactStore", evaluation: "ArtifactRef") -> list[dict
 def show_metrics(rows: list[dict[str, Any]]) -> None:
     """The figures as a table, each with the id by which `vip audit metric` finds it."""
     print_table(
-        [(row["metric"], row["setting"], f"{row['value']:.4g}", row["n"], row["metric_id"][:12]) for row in rows],
-        ("metric", "setting", "value", "images", "id"),
+        [
+            (row["metric"], row["setting"], f"{row['value']:.4g}", interval(row), row["n"], row["metric_id"][:12])
+            for row in rows
+        ],
+        ("metric", "setting", "value", "interval", "images", "id"),
     )
+
+
+def interval(row: "Mapping[str, Any]") -> str:
+    """Such as ``[0.12, 0.2]``; nothing where no interval is honest."""
+    return "" if row["low"] is None else f"[{row['low']:.4g}, {row['high']:.4g}]"
+
+
+def show_crossing(rows: "Sequence[Mapping[str, Any]]") -> None:
+    """Checkpoints down, prompt sets across, for every region; rows of :func:`vip.evaluation.compare.crossing`."""
+    for region in dict.fromkeys(row["region"] for row in rows):
+        of_region = [row for row in rows if row["region"] == region]
+        columns = list(dict.fromkeys((row["setting"], row["caption_set"]) for row in of_region))
+        cells = {(row["checkpoint"], row["setting"], row["caption_set"]): row for row in of_region}
+        lines = []
+        for checkpoint in dict.fromkeys(row["checkpoint"] for row in of_region):
+            found = [cells.get((checkpoint, *column)) for column in columns]
+            lines.append((checkpoint[:12], *(f"{one['value']:.4g} {interval(one)}" if one else "-" for one in found)))
+        click.echo(f"{region}, {of_region[0]['n']} images: checkpoints down, setting and prompt set across")
+        print_table(lines, ("", *(f"{setting} {captions[:12]}".strip() for setting, captions in columns)))
 
 
 def show_result(root: str, result: "RunResult") -> None:

@@ -17,6 +17,7 @@ from vip.evaluation.evaluate import IMAGES_TABLE, METRICS_TABLE
 from vip.evaluation.features import FeatureRows
 from vip.evaluation.interval import Estimate, mean_of
 from vip.evaluation.kid import kernel_distance_gain
+from vip.evaluation.rows import UNPASTED
 
 Verdict = Literal["better", "not worse", "worse", "cannot tell"]
 
@@ -25,6 +26,10 @@ BETTER: Mapping[str, Literal["higher", "lower"]] = {
     "kid": "lower",
     "inception_score": "higher",
     "inception_score_10": "higher",
+    "frechet_distance_unpasted": "lower",
+    "kid_unpasted": "lower",
+    "inception_score_unpasted": "higher",
+    "inception_score_10_unpasted": "higher",
     "psnr_known_unpasted": "higher",
     "psnr_known_pasted": "higher",
     "known_part_exact": "higher",
@@ -41,6 +46,7 @@ BETTER: Mapping[str, Literal["higher", "lower"]] = {
 
 MARGINS: Mapping[str, float] = {
     "kid": 0.005,
+    "kid_unpasted": 0.005,
     "psnr_known_unpasted": 0.5,
     "psnr_known_pasted": 0.5,
     "known_part_exact": 0.01,
@@ -130,7 +136,14 @@ def crossing(store: ArtifactStore, evaluations: Sequence[Manifest], metric: str)
     Returns:
         One row for each checkpoint, setting and prompt set of the evaluations, with value, interval and metric id:
         among rows of one prompt set the model differs, among rows of one checkpoint the captions do.
+
+    Raises:
+        VipError: where evaluations of one region differ in anything else, such as their images.
     """
+    exams: dict[tuple[str, str], Manifest] = {}
+    for evaluation in evaluations:
+        place = (str(evaluation.params["view"]), str(evaluation.params["region"]))
+        _same_exam(exams.setdefault(place, evaluation), evaluation, crossed=True)
     rows = []
     for evaluation in evaluations:
         for row in read_table(store.read(evaluation, METRICS_TABLE), METRICS).to_pylist():
@@ -149,7 +162,8 @@ def _gain(
     images: Sequence[pa.Table],
 ) -> Estimate | None:
     resamples, confidence, seed = (first.params[name] for name in ("resamples", "confidence", "seed"))
-    if metric == "kid":
+    if metric in ("kid", "kid_unpasted"):
+        setting += UNPASTED if metric.endswith("_unpasted") else ""
         real, one, two = (
             FeatureRows(store, _features(store, made, of))
             for made, of in ((first, "real"), (first, setting), (second, setting))
@@ -175,18 +189,18 @@ def _features(store: ArtifactStore, evaluation: Manifest, of: str) -> list[Manif
     return [found[number] for number in sorted(found)]
 
 
-def _same_exam(first: Manifest, second: Manifest) -> None:
+def _same_exam(first: Manifest, second: Manifest, crossed: bool = False) -> None:
+    """Refuse what cannot be compared; where ``crossed``, prompt sets and checkpoints are what may differ."""
     different = [name for name in _EXAM if first.params.get(name) != second.params.get(name)]
-    pinned = {
-        role for made in (first, second) for role in made.inputs if role.startswith(("prompts/", "features/real/"))
-    }
-    different += [
-        role
-        for role in sorted(pinned)
-        if getattr(first.inputs.get(role), "digest", None) != getattr(second.inputs.get(role), "digest", None)
-    ]
+    kinds = ("features/real/",) if crossed else ("prompts/", "features/real/")
+    pinned = {role for made in (first, second) for role in made.inputs if role.startswith(kinds)}
+    for role in sorted(pinned):
+        if getattr(first.inputs.get(role), "digest", None) != getattr(second.inputs.get(role), "digest", None):
+            different.append("their images" if role.startswith("features/") else role)
     if different:
+        remedy = "the same config and the same pinned prompt sets"
+        if crossed:
+            remedy = "one config: `crossed` in it names the checkpoints and prompt sets, which then share their images"
         raise VipError(
-            f"the two evaluations are of different exams: {', '.join(different)}",
-            "evaluate both checkpoints with the same config and the same pinned prompt sets",
+            f"the evaluations are of different exams: {', '.join(dict.fromkeys(different))}", f"evaluate with {remedy}"
         )

@@ -9,12 +9,12 @@ from schemas.manifest import Manifest, Recipe
 from schemas.tables import IMAGE_METRICS, METRICS
 from storage.store import ArtifactStore
 from storage.tables import stream_table, write_table
-from vip.evaluation.exam import Exam, Item, read_exam, texts_of
+from vip.evaluation.exam import ALONGSIDE, Exam, Item, read_exam, texts_of
 from vip.evaluation.features import generated_features, real_features
 from vip.evaluation.images import UNITS, Values, image_rows
 from vip.evaluation.networks import FeatureNetwork, label_of, load_network
 from vip.evaluation.obedience import load_probe
-from vip.evaluation.rows import REAL, MetricRows
+from vip.evaluation.rows import REAL, UNPASTED, MetricRows
 from vip.evaluation.sample import Progress, Sampler, make_samples
 from vip.evaluation.scorers import load_scorers, make_scores, read_scores
 
@@ -43,7 +43,7 @@ def evaluate(
         config: the exam.
         checkpoint: the model under examination.
         dataset: whose images are continued.
-        prompt_sets: ``oracle`` and ``centre_only`` -> the pinned caption set, as far as the settings use them.
+        prompt_sets: see :func:`vip.evaluation.exam.read_exam`; what the settings use is pinned.
         progress: called with (what, done, total).
 
     Returns:
@@ -71,6 +71,11 @@ def evaluate(
             scores[name][setting] = [
                 make_scores(store, scorer, made, exam.items, progress) for made in samples[setting]
             ]
+    if config.unpasted:
+        for setting, made in samples.items():
+            features[setting + UNPASTED] = [
+                generated_features(store, network, one, progress, "unpasted") for one in made
+            ]
     real = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.items)]
     if config.floor and len(exam.spare) > 1:
         features[REAL] = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.spare)]
@@ -85,6 +90,7 @@ def evaluate(
             "checkpoint": checkpoint.ref,
             "dataset": dataset.ref,
             **{f"prompts/{name}": prompt_sets[name].ref for name in config.needs},
+            **{name: given.ref for name, given in prompt_sets.items() if name.startswith(ALONGSIDE)},
             **_numbered("samples", samples),
             **_numbered("features", {"real": real, **features, **seeds}),
             **{role: ref for name, made in scores.items() for role, ref in _numbered(f"scores/{name}", made).items()},
@@ -116,6 +122,8 @@ def evaluate(
         for number, (setting, made) in enumerate(features.items()):
             progress("measuring", number, len(features))
             metrics.distances(store, setting, real, made, paired=setting != REAL)
+            if setting.endswith(UNPASTED):
+                continue
             metrics.means(setting, values, UNITS)
             for scorer in scorers.values():
                 metrics.means(setting, values, scorer.units, label_of(scorer.name, scorer.digest))

@@ -18,6 +18,9 @@ from storage.tables import read_table
 _REGION: TypeAdapter[Region] = TypeAdapter(Region)
 
 
+ALONGSIDE = "alongside/"
+
+
 class Text(NamedTuple):
     """A caption of one image, and the artifact that holds it."""
 
@@ -62,7 +65,8 @@ def read_exam(
         store: where the artifacts lie.
         config: the exam as asked for.
         dataset: whose images are taken.
-        prompt_sets: ``oracle`` and ``centre_only``, as far as the settings use them, each of that dataset.
+        prompt_sets: ``oracle`` and ``centre_only``, as far as the settings use them, each of that dataset; under names
+            that begin with ``ALONGSIDE``, further ones that must have a caption of every image.
 
     Raises:
         VipError: where a prompt set is missing, or fewer than two images are left.
@@ -81,9 +85,12 @@ def read_exam(
         texts[name], found = _captions(store, prompt_sets[name], view, region)
         # The mask that was captioned is the mask that is examined, so the first prompt set decides on brush strokes.
         regions = regions or found
+    beside = [
+        _captions(store, given, view, region)[0] for name, given in prompt_sets.items() if name.startswith(ALONGSIDE)
+    ]
     bank = Bank(view=view, regions=(region,), seed=config.seed)
     of_split = sorted(sha for sha, (row, _) in samples.items() if row["split"] == config.split)
-    usable = [sha for sha in of_split if all(sha in captions for captions in texts.values())]
+    usable = [sha for sha in of_split if all(sha in captions for captions in (*texts.values(), *beside))]
     chosen = usable[: config.images]
     if len(chosen) < 2:
         raise VipError(

@@ -116,7 +116,9 @@ def _within(rows: Rows, draws: _Draws) -> np.ndarray:
     return total
 
 
-def _across(rows: Rows, others: Rows, draws: _Draws, other_draws: _Draws, paired: bool) -> tuple[np.ndarray, np.ndarray]:
+def _across(
+    rows: Rows, others: Rows, draws: _Draws, other_draws: _Draws, paired: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Sums of the kernel over pairs from both sets, in every resample; pairs of an image with itself apart."""
     total, own = np.zeros(1), np.zeros(1)
     for one, features in _blocks(rows, draws):

@@ -25,6 +25,10 @@ REAL = "control:real"
 """The setting of rows that compare real images with other real images."""
 
 
+UNPASTED = ":unpasted"
+"""Follows a setting in the roles of the features of pictures whose known part was not pasted back."""
+
+
 class MetricRows:
     """Collects the rows of one evaluation.
 
@@ -74,14 +78,17 @@ class MetricRows:
 
         Args:
             store: where the features lie.
-            setting: what ``other`` was made under; ``REAL`` for other real images.
+            setting: what ``other`` was made under, followed by ``UNPASTED`` where nothing was pasted back, which goes
+                into the names of the metrics; ``REAL`` for other real images.
             real, other: features artifacts.
             paired: row i on both sides is the same image, so that the bootstrap draws images for both at once.
         """
         n = min(_count(real), _count(other))
+        form = "_unpasted" if setting.endswith(UNPASTED) else ""
+        setting = setting.removesuffix(UNPASTED)
         one, two = (Moments.of(_first(blocks(store, many), n)) for many in (real, other))
         point = Estimate(frechet_distance(one, two), None, None, n)
-        self.add("frechet_distance", setting, point, "squared feature distance", self.network)
+        self.add(f"frechet_distance{form}", setting, point, "squared feature distance", self.network)
         kernel = kernel_distance(
             *(FeatureRows(store, many, n) for many in (real, other)),
             resamples=self.config.resamples,
@@ -89,16 +96,15 @@ class MetricRows:
             seed=self.config.seed,
             paired=paired,
         )
-        self.add("kid", setting, kernel, "squared MMD", self.network)
+        self.add(f"kid{form}", setting, kernel, "squared MMD", self.network)
         score = Estimate(inception_score(_first(blocks(store, other, "logits"), n)), None, None, n)
-        self.add("inception_score", setting, score, "effective classes", self.network)
+        self.add(f"inception_score{form}", setting, score, "effective classes", self.network)
         if n >= _ENOUGH_FOR_PARTS:
             mean, _ = inception_score_of_parts(_first(blocks(store, other, "logits"), n), n)
-            self.add("inception_score_10", setting, Estimate(mean, None, None, n), "effective classes", self.network)
+            point = Estimate(mean, None, None, n)
+            self.add(f"inception_score_10{form}", setting, point, "effective classes", self.network)
 
-    def means(
-        self, setting: str, values: Values, units: Mapping[str, str], network: str | None = None
-    ) -> None:
+    def means(self, setting: str, values: Values, units: Mapping[str, str], network: str | None = None) -> None:
         """The mean of every metric that is measured on each image of its own, with an interval over images.
 
         Args:

@@ -49,28 +49,36 @@ def setting_label(setting: str) -> str:
 
 def metric_label(row: Mapping[str, Any]) -> str:
     """The metric's name, with the feature network's in it where there is one: "FID" only where it is that."""
-    label = _METRICS.get(row["metric"], (row["metric"].replace("_", " "), "", 4))[0]
+    metric = _pasted(row["metric"])
+    form = "" if metric == row["metric"] else ", as generated"
+    label = _METRICS.get(metric, (metric.replace("_", " "), "", 4))[0]
     if not row["network"]:
         return label
     network = row["network"].partition("@")[0]
-    if row["metric"].startswith(("clip_", "lpips_")):
+    if metric.startswith(("clip_", "lpips_")):
         return f"{label} ({network})"
-    if network == "inception-v3-fid" and row["metric"] in _ON_INCEPTION:
-        return _ON_INCEPTION[row["metric"]]
-    kind = "classes" if row["metric"].startswith("inception_score") else "features"
-    return f"{label} ({network} {kind})"
+    if network == "inception-v3-fid" and metric in _ON_INCEPTION:
+        return _ON_INCEPTION[metric] + form
+    kind = "classes" if metric.startswith("inception_score") else "features"
+    return f"{label}{form} ({network} {kind})"
+
+
+def _pasted(metric: str) -> str:
+    """The distance whose variant for pictures as generated this is; any other metric as it stands."""
+    plain = metric.removesuffix("_unpasted")
+    return plain if plain in _ON_INCEPTION else metric
 
 
 def metric_better(metric: str) -> str:
     """``lower``, ``higher`` or nothing."""
-    return _METRICS.get(metric, ("", "", 4))[1]
+    return _METRICS.get(_pasted(metric), ("", "", 4))[1]
 
 
 def number(metric: str, value: float | None) -> str:
     """A value with the decimals that its metric deserves."""
     if value is None:
         return ""
-    return f"{value:.{_METRICS.get(metric, ('', '', 4))[2]}f}"
+    return f"{value:.{_METRICS.get(_pasted(metric), ('', '', 4))[2]}f}"
 
 
 def duration(seconds: float) -> str:

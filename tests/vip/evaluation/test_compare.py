@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 
+from flows.cli.result import show_crossing
+from schemas.bank import Bank
 from schemas.errors import VipError
 from schemas.evaluate_config import EvaluateConfig
+from schemas.evaluate_run import Crossed, EvaluateRun
+from schemas.manifest import Recipe
 from schemas.promotion import PromotionRules
-from schemas.tables import COMPARISON
+from schemas.tables import COMPARISON, IMAGE_METRICS, METRICS
 from storage.store import ArtifactStore
 from storage.tables import write_table
-from tests.vip.evaluation.world import make_checkpoint, make_world
+from tests.vip.evaluation.world import make_captions, make_checkpoint, make_world
 from vip.evaluation.compare import compare, crossing, verdict_of
 from vip.evaluation.evaluate import evaluate
+from vip.evaluation.exam import ALONGSIDE, read_exam
 from vip.evaluation.kid import kernel_distance, kernel_distance_gain
 from vip.evaluation.promote import decide, judge_promotion
 
@@ -69,6 +74,95 @@ def test_the_same_checkpoint_is_not_worse_than_itself_and_another_exam_is_refuse
     other = evaluate(store, config.model_copy(update={"seed": 1}), checkpoint, dataset, prompts)
     with pytest.raises(VipError, match="different exams: seed"):
         compare(store, first, other)
+
+
+def test_checkpoints_and_prompt_sets_are_crossed_in_one_table_of_one_exam(tmp_path, capsys):
+    store = ArtifactStore(tmp_path / "root")
+    dataset, prompts, checkpoint = make_world(store, tmp_path / "pictures", count=14)
+    config = EvaluateConfig(settings=("oracle",), steps=1, images=3, resamples=100, floor=False)
+    gone = read_exam(store, config, dataset, prompts).items[0].image_sha256
+    # A second captioner that rejected one image of the exam.
+    words = {"mine": prompts["oracle"], "theirs": make_captions(store, dataset, Bank(), "other", leave_out=[gone])}
+    models = [checkpoint, make_checkpoint(store, seed=2)]
+
+    def examine(model, name, **beside):
+        return evaluate(store, config, model, dataset, {"oracle": words[name], **beside})
+
+    with pytest.raises(VipError, match="different exams: their images; evaluate with one config: `crossed`"):
+        crossing(store, [examine(models[0], "mine"), examine(models[0], "theirs")], "kid")
+    cells = [
+        examine(model, name, **{f"{ALONGSIDE}{number}": words[other] for number, other in enumerate(sorted(words))})
+        for model in models
+        for name in words
+    ]
+    rows = crossing(store, cells, "kid")
+    assert {(row["checkpoint"], row["caption_set"]) for row in rows} == {
+        (model.digest, one.digest) for model in models for one in words.values()
+    }
+    assert len({row["value"] for row in rows}) == 4 and {row["n"] for row in rows} == {3}
+    show_crossing(rows)
+    title, header, *lines = capsys.readouterr().out.strip().splitlines()
+    assert "3 images" in title and header.count("oracle") == 2
+    assert [line.split()[0] for line in lines] == sorted(model.digest[:12] for model in models)
+
+
+def test_a_run_that_crosses_stands_for_its_cells():
+    run = EvaluateRun(
+        name="x",
+        checkpoint="one",
+        dataset="d",
+        prompts={"oracle": "a", "centre_only": "i"},
+        crossed={"checkpoints": ("two",), "prompts": ({"oracle": "b"},)},
+    )
+    assert [(cell.name, cell.checkpoint, cell.prompts["oracle"], cell.alongside) for cell in run.cells] == [
+        ("x", "one", "a", ("a", "b")),
+        ("x.1.2", "one", "b", ("a", "b")),
+        ("x.2.1", "two", "a", ("a", "b")),
+        ("x.2.2", "two", "b", ("a", "b")),
+    ]
+    assert all(cell.prompts["centre_only"] == "i" for cell in run.cells)
+    alone = run.model_copy(update={"crossed": Crossed(checkpoints=("two",))})
+    assert [(cell.name, cell.alongside) for cell in alone.cells] == [("x", ()), ("x.2.1", ())]
+
+
+@pytest.mark.parametrize(
+    ("gap", "verdict", "strict"),
+    [
+        (0.5, "better", "better"),
+        (0.0, "not worse", "cannot tell"),
+        (-0.01, "not worse", "worse"),
+        (-0.5, "worse", "worse"),
+    ],
+)
+def test_what_is_known_to_be_better_is_found_better_image_by_image(tmp_path, gap, verdict, strict):
+    store = ArtifactStore(tmp_path / "root")
+    rng = np.random.default_rng(0)
+    # Images differ far more from each other than the checkpoints do: only pairs can tell them apart.
+    level, noise = rng.normal(0, 5, 60), rng.normal(0, 0.02, 60)
+
+    def examined(name, values):
+        rows = [
+            {"image_sha256": f"{n:064}", "setting": "oracle", "metric": "clip_score", "value": v} for n, v in values
+        ]
+        value = float(np.mean([v for _, v in values]))
+        row = {"metric_id": name, "metric": "clip_score", "value": value, "n": 60, "setting": "oracle", "unit": "x"}
+        row |= dict.fromkeys(("low", "high", "network")) | dict.fromkeys(("caption_set", "view", "region"), "")
+
+        def build(folder):
+            write_table(folder / "metrics.parquet", [{**row, "checkpoint": name}], METRICS)
+            write_table(folder / "images.parquet", rows, IMAGE_METRICS)
+            return {}
+
+        params = {"resamples": 500, "confidence": 0.95, "seed": 0}
+        return store.build(Recipe(kind="evaluation", stage="test", params={**params, "name": name}), build)[0]
+
+    one = examined("one", list(enumerate(level.tolist())))
+    # In another order, and with one image that the first does not know.
+    two = examined("two", [*reversed(list(enumerate((level + gap + noise).tolist()))), (99, 1e6)])
+    (row,) = compare(store, one, two)
+    assert (row["verdict"], row["margin"], row["n"]) == (verdict, 0.25, 60)
+    assert row["gain"] == pytest.approx(gap, abs=0.01) and row["high"] - row["low"] < 0.05
+    assert compare(store, one, two, {"clip_score": 0.001})[0]["verdict"] == strict
 
 
 def _row(metric, verdict):

@@ -5,15 +5,17 @@ import pytest
 
 from schemas.bank import Bank
 from schemas.errors import VipError
-from schemas.evaluate_config import EvaluateConfig
+from schemas.evaluate_config import PRESETS, EvaluateConfig
 from schemas.region import BrushRegion
 from schemas.tables import GENERATED, METRICS
 from storage.store import ArtifactStore
 from storage.tables import read_table
 from tests.vip.evaluation.world import draw_pictures, make_captions, make_checkpoint, make_dataset, make_world
+from vip.evaluation.compare import compare
 from vip.evaluation.evaluate import evaluate
 from vip.evaluation.exam import read_exam, texts_of
 from vip.evaluation.features import read_generated
+from vip.regions.mask import render_mask
 
 SETTINGS = ("oracle", "centre_only", "unconditional", "control:swapped")
 
@@ -56,6 +58,48 @@ def test_every_setting_is_measured_apart_and_every_figure_has_an_id(world):
     assert by_name["kid", "oracle"]["low"] <= by_name["kid", "oracle"]["high"]
     assert by_name["known_part_exact", "oracle"]["value"] == 1
     assert by_name["psnr_known_unpasted", "oracle"]["value"] < by_name["psnr_known_pasted", "oracle"]["value"] == 100
+
+
+def test_pictures_as_generated_are_measured_under_names_of_their_own(world):
+    store, dataset, prompts, checkpoint = world
+    plain = config(settings=("oracle", "control:noise"), images=4)
+    without = evaluate(store, plain, checkpoint, dataset, prompts)
+    assert "unpasted" not in without.params  # keeps the key that such exams always had
+    evaluation = evaluate(store, plain.model_copy(update={"unpasted": True}), checkpoint, dataset, prompts)
+    rows = {(row["metric"], row["setting"]): row for row in metrics(store, evaluation)}
+    for metric in ("frechet_distance", "kid", "inception_score"):
+        pasted, whole = rows[metric, "oracle"], rows[f"{metric}_unpasted", "oracle"]
+        assert pasted["value"] != whole["value"] and pasted["caption_set"] == whole["caption_set"]
+        assert pasted == next(
+            row | {"metric_id": pasted["metric_id"]} for row in metrics(store, without) if row["metric"] == metric
+        )
+    # Noise that nothing was pasted into lies further away.
+    assert rows["kid_unpasted", "control:noise"]["value"] > rows["kid", "control:noise"]["value"]
+    verdicts = {(row["metric"], row["setting"]): row for row in compare(store, evaluation, evaluation)}
+    assert verdicts["kid_unpasted", "oracle"]["gain"] == 0
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_of_the_stated_size_and_share(name):
+    view, region = PRESETS[name]
+    mask = render_mask(region, view)
+    size, _, what = name.partition("-")
+    assert mask.shape == ((int(size),) * 2 if size.isdigit() else (64, 64))
+    rows, columns = (np.flatnonzero((mask == 0).any(axis=axis)) for axis in (1, 0))
+    edges = (columns[0], rows[0], mask.shape[1] - 1 - columns[-1], mask.shape[0] - 1 - rows[-1])
+    if what.isdigit():  # a square of exactly so many pixels, exactly in the middle
+        assert mask.size - mask.sum() == int(what) ** 2 and len(set(edges)) == 1
+    elif what == "sides":
+        assert edges[0] == edges[2] > 0 == edges[1] == edges[3]
+    elif what == "corner":
+        assert edges[2] == edges[3] > 0 == edges[0] == edges[1]
+    elif what == "brush":
+        assert 0.45 < mask.mean() < 0.75
+
+
+def test_the_fields_conventions_have_their_names():
+    areas = {name: 192**2 / int(name[4:]) ** 2 for name in ("192-128", "192-86", "192-56")}
+    assert [round(area, 2) for area in areas.values()] == [2.25, 4.98, 11.76] and set(areas) <= set(PRESETS)
 
 
 def test_each_setting_tells_the_model_its_own_text(world):
