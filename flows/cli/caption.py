@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--endpoint", "endpoints", multiple=True, help="A server that runs already; may be given several times.")
 @click.option("--view", default="64x64", show_default=True, help="Size in pixels of what is captioned.")
 @click.option("--keep", "keeps", multiple=True, type=click.FloatRange(0.05, 0.95), help="Kept share. [default: 0.5]")
+@click.option("--preset", "presets", multiple=True, help="Instead of both: those of an exam, such as 192-128.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would be asked and what it would cost; ask nothing.")
 @click.option("--limit", type=click.IntRange(1), help="Caption a sample of so many rows and show old beside new.")
 @click.option("--reask", type=click.IntRange(1), help="Ask so many rows again: how far the model repeats itself.")
@@ -45,6 +46,7 @@ def command(
     endpoints: tuple[str, ...],
     view: str,
     keeps: tuple[float, ...],
+    presets: tuple[str, ...],
     only_plan: bool,
     limit: int | None,
     reask: int | None,
@@ -71,7 +73,7 @@ def command(
 
     store = ArtifactStore(root)
     target = find_artifact(store, "dataset", dataset)
-    bank = _bank(view, keeps or (0.5,))
+    bank = _of_presets(presets, keeps) if presets else _bank(view, keeps or (0.5,))
     budget = Budget(requests=max_requests, tokens=max_tokens, hours=max_hours)
     prompt, completion = price_per_million
     price = Price(per_hour=price_per_hour, per_million_prompt=prompt, per_million_completion=completion)
@@ -182,3 +184,19 @@ def _bank(size: str, keeps: tuple[float, ...]) -> "Bank":
         raise VipError(f"--view {size} is no size", "give it as WIDTHxHEIGHT, such as 256x256")
     regions = [{"kind": "centre", "keep": keep} for keep in keeps]
     return validated(Bank, "vip caption", view={"width": int(width), "height": int(height)}, regions=regions)
+
+
+def _of_presets(names: tuple[str, ...], keeps: tuple[float, ...]) -> "Bank":
+    from schemas.bank import Bank
+    from schemas.errors import VipError
+    from schemas.evaluate_config import PRESETS
+
+    unknown = [name for name in names if name not in PRESETS]
+    if unknown:
+        raise VipError(f"--preset {unknown[0]} is unknown", f"choose of {', '.join(PRESETS)}")
+    views = list(dict.fromkeys(PRESETS[name][0] for name in names))
+    if len(views) > 1:
+        raise VipError(f"the presets are of {' and '.join(view.id for view in views)}", "caption one size at a time")
+    if keeps:
+        raise VipError("--preset and --keep are both given", "a preset names its region itself")
+    return Bank(view=views[0], regions=tuple(PRESETS[name][1] for name in names))

@@ -6,9 +6,11 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from flows.cli.caption import _of_presets
 from flows.cli.common import load_config
 from flows.cli.main import COMMANDS, group
 from schemas.errors import VipError
+from schemas.evaluate_config import PRESETS
 from schemas.region import View
 
 HEAVY = ("torch", "prefect", "diffusers", "transformers", "pyarrow", "numpy", "pydantic")
@@ -70,3 +72,15 @@ def test_a_bad_config_is_one_line_that_names_the_setting(tmp_path, text, message
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(VipError, match=r"no\.yaml cannot be read: No such file"):
         load_config(tmp_path / "no.yaml", View)
+
+
+def test_captions_are_made_for_what_the_exams_show():
+    bank = _of_presets(("192-128", "192-brush"), ())
+    assert [(bank.view, region) for region in bank.regions] == [PRESETS["192-128"], PRESETS["192-brush"]]
+    for names, keeps, says in (
+        (("192-129",), (), "192-129 is unknown; choose of nano-centre"),
+        (("192-128", "256-128"), (), "one size at a time"),
+        (("192-128",), (0.5,), "a preset names its region itself"),
+    ):
+        with pytest.raises(VipError, match=says):
+            _of_presets(names, keeps)
