@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.console import console
 from flows.progress import reporting
 from flows.run import scratch_folder
-from flows.tasks import in_waves, log_folder, open_store, task
+from flows.runners import Pool, working
+from flows.tasks import log_folder, open_store, task
 from schemas.bank import Bank
 from schemas.budget import Budget
 from schemas.errors import VipError
 from schemas.gate import GateThresholds
 from schemas.manifest import ArtifactRef
 from schemas.retrain_config import CaptionConfig
+from schemas.runner import THREADS, Runner
 from schemas.spec import CaptionSpec
 from schemas.tables import GATE_CHECKS
 from storage.tables import read_table
@@ -36,6 +37,15 @@ class Server:
 
     endpoints: tuple[str, ...]
     watch: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several workers that ask the same plan, and what it may ask."""
+
+    number: int
+    parts: int
+    budget: Budget
 
 
 @dataclass(frozen=True)
@@ -68,31 +78,37 @@ def plan(
 
 @task(task_run_name="ask")
 def ask_missing(root: str, missing: CaptionPlan, server: Server, budget: Budget, spent: AskStats) -> AskStats:
-    """Ask what the plan found missing; every answer is kept the moment it arrives.
-
-    Raises:
-        VipError: where the budget is spent before all is answered.
-    """
+    """Ask what the plan found missing; every answer is kept the moment it arrives."""
     with reporting() as progress:
         scratch = scratch_folder(root) / "answers"
         store, endpoints = open_store(root), list(server.endpoints)
-        asked = ask(
+        return ask(
             store, missing, endpoints, scratch, on_progress=progress, watch=server.watch, budget=budget, spent=spent
         )
-    if asked.stopped:
-        left = max(0, missing.requests - asked.requests - asked.recovered)
-        raise VipError(
-            f"captioning stopped: {asked.stopped}, about {left:,} requests are left",
-            "what was answered is kept; run again to go on",
+
+
+@task(task_run_name="ask-{part.number}")
+def ask_part(part: Part, root: str, missing: CaptionPlan, endpoints: tuple[str, ...]) -> AskStats:
+    """Ask in a worker, beside others that were given the same plan; a shard is asked by whoever comes first."""
+    with reporting(console_too=False) as progress:  # the lines of several processes would run into each other
+        return ask(
+            open_store(root),
+            missing,
+            list(endpoints),
+            scratch_folder(root) / "answers",
+            on_progress=progress,
+            budget=part.budget,
+            begin=part.number / part.parts,
         )
-    return asked
 
 
-@task(task_run_name="captions-{prefix}")
-def project(prefix: str, root: str, found: CaptionPlan) -> ArtifactRef:
-    """Read the answers of one shard as captions, or find them read."""
+@task(task_run_name="captions-{shards[0][0]}")
+def project(
+    shards: tuple[tuple[str, ArtifactRef], ...], root: str, spec: CaptionSpec, bank: Bank, round: int
+) -> list[ArtifactRef]:
+    """Read the answers of some shards as captions, or find them read."""
     store = open_store(root)
-    return project_shard(store, store.require(found.shards[prefix]), found.spec, found.bank, found.round).ref
+    return [project_shard(store, store.require(shard), spec, bank, round).ref for _, shard in shards]
 
 
 @task(task_run_name="caption-set")
@@ -121,7 +137,7 @@ def gate(root: str, caption_set: ArtifactRef, thresholds: GateThresholds) -> Art
     return checked.ref
 
 
-@flow(name="caption", task_runner=ThreadPoolTaskRunner(max_workers=2))  # type: ignore[arg-type]
+@flow(name="caption")
 def caption(
     root: str,
     dataset: ArtifactRef,
@@ -129,14 +145,20 @@ def caption(
     config: CaptionConfig,
     specs: tuple[str, ...],
     retry_rejected: bool = False,
+    runner: Runner = THREADS,
 ) -> list[Captioned]:
     """Caption ``dataset`` by each of ``specs``; only what no answer is known for is asked, by one server for all."""
     plans = [plan(root, dataset, one, bank, retry_rejected) for one in _resolved(config, specs)]
+    if runner.address and not config.endpoints and any(one.requests for one in plans):
+        raise VipError(
+            f"the workers at {runner.address} cannot reach a vLLM of this host", "give endpoints that they can reach"
+        )
     done, spent = [], AskStats()
-    with answering(root, plans, config) as server:
+    with answering(root, plans, config) as server, working(runner) as pool:
         for one in plans:
-            done.append(_captioned(root, dataset, one, server, config.budget, spent))
-            spent = spent.plus(done[-1].asked)
+            asked = _asked(root, one, server, config.budget, spent, pool)
+            spent = spent.plus(asked)
+            done.append(_captioned(root, dataset, one, asked, pool))
     return done
 
 
@@ -152,8 +174,7 @@ def caption_sample(
     (spec,) = _resolved(config, (config.spec,))
     planned = plan(root, dataset, spec, bank, limit=limit, noise=noise)
     with answering(root, [planned], config) as server:
-        if planned.requests:
-            ask_missing(root, planned, server, config.budget, AskStats())
+        _asked(root, planned, server, config.budget, AskStats())
     return planned
 
 
@@ -162,17 +183,49 @@ def _resolved(config: CaptionConfig, specs: tuple[str, ...]) -> list[CaptionSpec
     return [resolve_spec(spec, config.model, endpoint) for spec in specs]
 
 
-def _captioned(
-    root: str, dataset: ArtifactRef, one: CaptionPlan, server: Server, budget: Budget, spent: AskStats
-) -> Captioned:
-    asked = ask_missing(root, one, server, budget, spent) if one.requests else AskStats()
+def _asked(
+    root: str, one: CaptionPlan, server: Server, budget: Budget, spent: AskStats, pool: Pool | None = None
+) -> AskStats:
+    """Ask by one client in this process, or by one in each worker of a cluster.
+
+    Raises:
+        VipError: where the budget is spent before all is answered, or no engine is left.
+    """
+    if not one.requests:
+        return AskStats()
+    if pool is None or not pool.runner.spread:
+        asked = ask_missing(root, one, server, budget, spent)
+    else:
+        shares = budget.shares(pool.runner.workers, spent.requests, spent.tokens, spent.seconds)
+        parts = [Part(number, len(shares), share) for number, share in enumerate(shares)]
+        try:
+            # All at once, whatever the wave: what one leaves, the others ask.
+            each = pool.each(ask_part, parts, root, one, server.endpoints, wave=len(parts))
+            asked = AskStats.side_by_side(list(each))
+        except VipError:
+            if server.watch is not None:
+                server.watch()  # a server of our own that died says more than those who asked it
+            raise
+    if asked.stopped:
+        left = max(0, one.requests - asked.requests - asked.recovered)
+        raise VipError(
+            f"captioning stopped: {asked.stopped}, about {left:,} requests are left",
+            "what was answered is kept; run again to go on",
+        )
+    return asked
+
+
+def _captioned(root: str, dataset: ArtifactRef, one: CaptionPlan, asked: AskStats, pool: Pool) -> Captioned:
     # A shard that the plan found finished needs no task: at a thousand of them tasks would take minutes.
     captions = {prefix: manifest.ref for prefix, manifest in one.done.items()}
-    left = [prefix for prefix in one.shards if prefix not in captions]
-    captions.update(zip(left, in_waves(project, left, root, one), strict=True))
-    made = join(root, dataset, [captions[prefix] for prefix in one.shards])
-    stats = open_store(root).require(made).stats
-    return Captioned(made, asked, stats["captions"], stats["rejected"])
+    left = [(prefix, shard) for prefix, shard in one.shards.items() if prefix not in captions]
+    slices = pool.runner.slices(left)
+    for shards, made in zip(slices, pool.each(project, slices, root, one.spec, one.bank, one.round), strict=True):
+        captions.update(zip((prefix for prefix, _ in shards), made, strict=True))
+        console.progress("captions read", len(captions), len(one.shards))
+    made_set = join(root, dataset, [captions[prefix] for prefix in one.shards])
+    stats = open_store(root).require(made_set).stats
+    return Captioned(made_set, asked, stats["captions"], stats["rejected"])
 
 
 @contextlib.contextmanager

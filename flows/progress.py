@@ -21,14 +21,16 @@ class Progress:
     Prefect hears of it from a thread of its own, every two seconds, so that a slow server never slows the work.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, console_too: bool = True) -> None:
+        self._console_too = console_too
         self._state: tuple[str, int, int, str] | None = None
         self._over = threading.Event()
 
     def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
         """Take note of where the stage stands."""
         self._state = (what, done, total, detail)
-        console.progress(what, done, total, detail)
+        if self._console_too:
+            console.progress(what, done, total, detail)
 
     def post(self) -> None:
         """Send the latest state to Prefect until the stage is over."""
@@ -54,9 +56,13 @@ class Progress:
 
 
 @contextmanager
-def reporting() -> Iterator[Progress]:
-    """The progress callback of the task or flow that is running."""
-    progress = Progress()
+def reporting(console_too: bool = True) -> Iterator[Progress]:
+    """The progress callback of the task or flow that is running.
+
+    Args:
+        console_too: also print it; False where several processes report side by side.
+    """
+    progress = Progress(console_too)
     if TaskRunContext.get() is None and FlowRunContext.get() is None:
         yield progress
         return

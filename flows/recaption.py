@@ -19,8 +19,9 @@ CAPTIONS_PASSED = "vip.captions.passed"
 def recaption(root: str, config: RetrainConfig) -> ArtifactRef:
     """Shard and caption the source of ``config``; a caption set that is new and passes its gate is announced."""
     name = config.shard.name
-    dataset = shard(root, config.source, config.shard)
-    (captioned,) = caption(root, dataset, config.bank, config.caption, (config.caption.spec,))
+    dataset = shard(root, config.source, config.shard, config.runner)
+    specs = (config.caption.spec,)
+    (captioned,) = caption(root, dataset, config.bank, config.caption, specs, runner=config.runner)
     gate(root, captioned.caption_set, config.caption.gate)
     refs = Refs(open_store(root).backend)
     if refs.get(f"captions/{name}") != captioned.caption_set:

@@ -26,12 +26,12 @@ def retrain(root: str, config: RetrainConfig) -> RunResult:
 
     # A sample is named by its bytes; a shard holds the samples whose names begin alike.
     with account.stage("shard"):
-        dataset = shard(root, config.source, config.shard)
+        dataset = shard(root, config.source, config.shard, config.runner)
 
     # A vision-language model describes the centre and the surrounding of each image. What it imagines from the centre
     # alone is all that a user has who wants to extend a picture, and is examined apart.
     with account.stage("caption"):
-        captioned = caption(root, dataset, config.bank, config.caption, config.specs)
+        captioned = caption(root, dataset, config.bank, config.caption, config.specs, runner=config.runner)
         captions, asked = captioned[0].caption_set, [one.asked for one in captioned]
 
     # Bad captions stop here, before they cost any training.

@@ -1,12 +1,15 @@
-"""Shard: a source of images becomes a dataset, one task a shard."""
+"""Shard: a source of images becomes a dataset, one task a shard, or a slice of them where they are many."""
+
+from contextlib import AbstractContextManager, nullcontext
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import reporting
-from flows.tasks import in_waves, open_store, task
+from flows.runners import working
+from flows.tasks import open_store, task
 from schemas.manifest import ArtifactRef
+from schemas.runner import THREADS, Runner
 from schemas.sharding import ShardSettings
 from storage.suppression import suppressed
 from vip.sharding.build import build_dataset, build_shard, missing_shards, previous_bits
@@ -23,10 +26,11 @@ def scan(root: str, source: str, settings: ShardSettings) -> SourceScan:
         return scan_source(source, settings, suppressed(store), previous_bits=bits, progress=progress)
 
 
-@task(task_run_name="shard-{prefix}")
-def build(prefix: str, root: str, found: SourceScan) -> ArtifactRef:
-    """Decode, check and pack one shard, or find it made."""
-    return build_shard(open_store(root), found, prefix, workers=1).ref
+@task(task_run_name="shard-{found.prefixes[0]}")
+def build(found: SourceScan, root: str) -> list[ArtifactRef]:
+    """Decode, check and pack the shards of a part of a scan, or find them made."""
+    store = open_store(root)
+    return [build_shard(store, found, prefix, workers=1).ref for prefix in found.prefixes]
 
 
 @task(task_run_name="dataset")
@@ -39,12 +43,19 @@ def join(root: str, found: SourceScan, shards: list[ArtifactRef]) -> ArtifactRef
     return dataset.ref
 
 
-@flow(name="shard", task_runner=ThreadPoolTaskRunner(max_workers=2))  # type: ignore[arg-type]
-def shard(root: str, source: str, settings: ShardSettings) -> ArtifactRef:
+@flow(name="shard")
+def shard(root: str, source: str, settings: ShardSettings, runner: Runner = THREADS) -> ArtifactRef:
     """Turn ``source`` into the dataset ``settings.name``; shards whose images are unchanged are found, not built."""
     found = scan(root, source, settings)
-    prefixes = found.prefixes
-    with reporting() as progress, spooled(found, missing_shards(open_store(root), found)) as ready:
-        built = in_waves(build, prefixes, root, ready, on_done=lambda done: progress("shards", done, len(prefixes)))
-        shards = list(built)
+    shards: list[ArtifactRef] = []
+    with reporting() as progress, _fetched(root, found, runner) as ready, working(runner) as pool:
+        parts = (ready.only(prefixes) for prefixes in runner.slices(ready.prefixes))
+        for made in pool.each(build, parts, root):
+            shards += made
+            progress("shards", len(shards), len(ready.prefixes))
     return join(root, found, shards)
+
+
+def _fetched(root: str, found: SourceScan, runner: Runner) -> AbstractContextManager[SourceScan]:
+    """The scan with Parquet rows copied to a scratch folder, which the workers of another host could not read."""
+    return nullcontext(found) if runner.address else spooled(found, missing_shards(open_store(root), found))

@@ -1,22 +1,19 @@
-"""What every flow uses: tasks, the store of a run, and tasks submitted in waves."""
+"""What every flow uses: tasks, the store of a run, and the folder of its logs."""
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from prefect import Task
 from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
-from prefect.utilities.annotations import quote
 
 from flows.run import scratch_folder
 from storage.store import ArtifactStore
 
 T = TypeVar("T")
 P = ParamSpec("P")
-WAVE = 64  # task runs alive at once: a server is unsettled by thousands
 
 
 def task(task_run_name: str) -> Callable[[Callable[P, T]], Task[P, T]]:
@@ -36,21 +33,3 @@ def open_store(root: str) -> ArtifactStore:
 def log_folder(root: str) -> Path:
     """Where the running flow keeps the logs of the processes it starts."""
     return scratch_folder(root) / "logs" / str(flow_run.root_flow_run_id or "manual")
-
-
-def in_waves(
-    task: Task[..., T], items: Iterable[Any], *shared: Any, on_done: Callable[[int], None] | None = None
-) -> Iterator[T]:
-    """Run ``task(item, *shared)`` for every item, a bounded number at a time, results in the order of the items.
-
-    ``shared`` is handed over as it is: Prefect does not search it for futures, which would walk every sample.
-    """
-    rest, done = iter(items), 0
-    while wave := list(islice(rest, WAVE)):
-        futures = [task.submit(item, *(quote(value) for value in shared)) for item in wave]
-        for future in futures:
-            result = future.result()
-            done += 1
-            if on_done is not None:
-                on_done(done)
-            yield result

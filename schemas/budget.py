@@ -27,3 +27,25 @@ class Budget(BaseModel):
         if self.hours is not None and seconds >= 3600 * self.hours:
             return f"the budget of {self.hours:g} hours is spent"
         return ""
+
+    def shares(self, parts: int, requests: int, tokens: int, seconds: float) -> list["Budget"]:
+        """What is left of it, divided between ``parts`` that spend it side by side; fewer where not all would get some.
+
+        Args:
+            requests, tokens, seconds: spent before.
+        """
+        left = {"requests": _less(self.requests, requests), "tokens": _less(self.tokens, tokens)}
+        parts = min([parts, *(count for count in left.values() if count is not None)])
+        hours = None if self.hours is None else max(self.hours - seconds / 3600, 1e-9)
+        return [
+            Budget(hours=hours, **{name: _share(count, number, parts) for name, count in left.items()})
+            for number in range(parts)
+        ]
+
+
+def _less(cap: int | None, spent: int) -> int | None:
+    return None if cap is None else max(1, cap - spent)
+
+
+def _share(count: int | None, number: int, parts: int) -> int | None:
+    return None if count is None else count // parts + (number < count % parts)

@@ -13,3 +13,7 @@ class VipError(Exception):
         self.reason = reason
         self.remedy = remedy
         super().__init__(f"{reason}; {remedy}" if remedy else reason)
+
+    def __reduce__(self) -> tuple[type["VipError"], tuple[str, str]]:
+        """Two parts also on the way back from another process."""
+        return type(self), (self.reason, self.remedy)

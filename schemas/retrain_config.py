@@ -9,6 +9,7 @@ from schemas.evaluate_config import EvaluateConfig
 from schemas.gate import GateThresholds
 from schemas.pricing import Price
 from schemas.promotion import PromotionRules
+from schemas.runner import Runner
 from schemas.sharding import ShardSettings
 from schemas.train_config import TrainConfig
 
@@ -45,6 +46,7 @@ class RetrainConfig(BaseModel):
         bank: the (view, region) pairs that are captioned, trained on and examined.
         promote: what a checkpoint must show to take the place of the promoted one.
         approval: where given, a person must agree as well: the run pauses before the promotion.
+        runner: what carries out the tasks: threads, Dask or Ray.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +59,7 @@ class RetrainConfig(BaseModel):
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromotionRules = PromotionRules()
     approval: ApprovalRules | None = None
+    runner: Runner = Runner()
 
     @model_validator(mode="after")
     def _one_geometry(self) -> "RetrainConfig":

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.common import print_json, print_table, shared_options
+from flows.cli.common import print_json, print_table, runner_option, shared_options
 
 if TYPE_CHECKING:
     from schemas.bank import Bank
     from schemas.manifest import Manifest
     from schemas.retrain_config import CaptionConfig
+    from schemas.runner import Runner
     from storage.store import ArtifactStore
 
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     metavar="PROMPT COMPLETION",
     help="Of tokens.",
 )
+@runner_option
 @shared_options
 def command(
     dataset: str,
@@ -56,6 +58,7 @@ def command(
     max_hours: float | None,
     price_per_hour: float,
     price_per_million: tuple[float, float],
+    runner: "Runner | None",
     root: str,
     as_json: bool,
 ) -> None:
@@ -86,7 +89,7 @@ def command(
             shown = _sample(store, target, bank, config, root, limit, reask)
     else:
         with local_run(root):
-            shown = _caption(store, target, bank, config, root, dataset, retry_rejected)
+            shown = _caption(store, target, bank, config, root, dataset, retry_rejected, runner)
     if as_json:
         print_json(shown)
         return
@@ -105,11 +108,13 @@ def _caption(
     root: str,
     dataset: str,
     retry_rejected: bool,
+    runner: "Runner | None",
 ) -> dict[str, Any]:
     from flows.caption import caption
+    from schemas.runner import THREADS
     from storage.refs import Refs
 
-    (done,) = caption(root, target.ref, bank, config, (config.spec,), retry_rejected)
+    (done,) = caption(root, target.ref, bank, config, (config.spec,), retry_rejected, runner or THREADS)
     refs = Refs(store.backend)
     # Given by its key, a dataset still has a name where a ref points at it.
     names = [name for name in refs.names() if name.startswith("dataset/") and refs.get(name) == target.ref]

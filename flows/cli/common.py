@@ -5,12 +5,15 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import VipError
+
+if TYPE_CHECKING:
+    from schemas.runner import Runner
 
 F = TypeVar("F", bound=Callable[..., Any])
 Config = TypeVar("Config", bound=BaseModel)
@@ -29,6 +32,31 @@ def config_option(function: F) -> F:
     return click.option("--config", type=click.Path(path_type=Path), required=True, help="YAML, see configs/.")(
         function
     )
+
+
+def runner_option(function: F) -> F:
+    """Add ``--runner`` to a command; its function takes ``runner: Runner | None``."""
+    return click.option(
+        "--runner",
+        callback=lambda _context, _option, given: _runner(given),
+        metavar="KIND[,NAME=VALUE...]",
+        help="threads, dask or ray, with settings as in dask,workers=4. [default: threads]",
+    )(function)
+
+
+def _runner(given: str | None) -> "Runner | None":
+    from schemas.runner import Runner, parse_runner
+
+    if given is None:
+        return None
+    try:
+        settings = parse_runner(given)
+    except ValueError as error:
+        fail(VipError(f"--runner: {error}"))
+    try:
+        return validated(Runner, "--runner", **settings)
+    except VipError as error:
+        fail(error)
 
 
 def fail(error: VipError) -> NoReturn:

@@ -1,10 +1,13 @@
 """``vip shard``: a source of images becomes a dataset."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.common import print_json, print_table, shared_options
+from flows.cli.common import print_json, print_table, runner_option, shared_options
+
+if TYPE_CHECKING:
+    from schemas.runner import Runner
 
 
 @click.command()
@@ -15,8 +18,9 @@ from flows.cli.common import print_json, print_table, shared_options
 @click.option("--test-share", type=click.FloatRange(0, 1), default=0.1, show_default=True)
 @click.option("--train-list", help="File that names the training images, one a line; what no list names stays out.")
 @click.option("--test-list", help="The same for the test images.")
+@runner_option
 @shared_options
-def command(source: str, name: str, root: str, as_json: bool, **values: Any) -> None:
+def command(source: str, name: str, runner: "Runner | None", root: str, as_json: bool, **values: Any) -> None:
     """Turn SOURCE (a folder, tars or Parquet with image bytes) into a dataset of WebDataset shards.
 
     A sample is named by the SHA-256 of its bytes. What is no image is listed in the dataset's rejects table.
@@ -24,6 +28,7 @@ def command(source: str, name: str, root: str, as_json: bool, **values: Any) -> 
     from flows.cli.common import validated
     from flows.console import console
     from flows.run import local_run
+    from schemas.runner import THREADS
     from schemas.sharding import ShardSettings
 
     settings = validated(ShardSettings, "vip shard", name=name, **values)
@@ -32,7 +37,7 @@ def command(source: str, name: str, root: str, as_json: bool, **values: Any) -> 
         from flows.shard import shard
         from storage.store import ArtifactStore
 
-        dataset = ArtifactStore(root).require(shard(root, source, settings))
+        dataset = ArtifactStore(root).require(shard(root, source, settings, runner or THREADS))
     if as_json:
         print_json({"dataset": dataset.ref.model_dump(), "stats": dataset.stats})
         return

@@ -1,12 +1,13 @@
 """Ask: send what a plan found missing, and keep every answer the moment it arrives."""
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas.budget import Budget
+from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from schemas.manifest import Manifest
 from schemas.spec import CaptionSpec
 from storage.answers import Answers
+from storage.claims import Claim, Claims
 from storage.journal import Journal, journalling, recover
 from storage.store import ArtifactStore
 from vip.captioning.client import Client, Job
@@ -31,6 +34,7 @@ from vip.captioning.request import Request
 
 Progress = Callable[[str, int, int, str], None]
 _BATCH = 32
+_LOOK_AGAIN = 1.0
 
 
 @dataclass
@@ -63,6 +67,11 @@ class AskStats:
         """Answers a second."""
         return self.requests / self.seconds if self.seconds else 0.0
 
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written by the model."""
+        return self.prompt_tokens + self.completion_tokens
+
     def plus(self, other: "AskStats") -> "AskStats":
         """Both together, as far as a budget counts it."""
         return AskStats(
@@ -70,6 +79,22 @@ class AskStats:
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             seconds=self.seconds + other.seconds,
+        )
+
+    @classmethod
+    def side_by_side(cls, parts: "Sequence[AskStats]") -> "AskStats":
+        """What several processes did at the same time."""
+        rejected, by_endpoint = Counter[str](), Counter[str]()
+        for part in parts:
+            rejected.update(part.rejected)
+            by_endpoint.update(part.by_endpoint)
+        counts = ("requests", "recovered", "prompt_tokens", "completion_tokens", "retries", "throttled", "cpu_seconds")
+        return cls(
+            **{name: sum(getattr(part, name) for part in parts) for name in (*counts, "most_in_flight")},
+            rejected=dict(sorted(rejected.items())),
+            by_endpoint=dict(by_endpoint),
+            seconds=max((part.seconds for part in parts), default=0.0),
+            stopped=next((part.stopped for part in parts if part.stopped), ""),
         )
 
 
@@ -83,8 +108,12 @@ def ask(
     watch: Callable[[], None] | None = None,
     budget: Budget | None = None,
     spent: AskStats | None = None,
+    begin: float = 0.0,
 ) -> AskStats:
-    """Ask everything the plan found missing.
+    """Ask everything the plan found missing, save what another process asks meanwhile.
+
+    Several processes, on any hosts, may ask the same dataset: each claims a shard before it asks about it, and looks
+    first at what is answered since. What a process that ends or dies leaves, the others take over.
 
     Args:
         endpoints: base URLs; each must serve the model of the plan's spec.
@@ -93,6 +122,7 @@ def ask(
         watch: called now and then; raises where a server of our own has died.
         budget: caps of the run; where one is reached no further request is sent, and the stats say which.
         spent: what the run has asked before, which counts towards the budget.
+        begin: where among the shards to begin, 0 to 1, so that processes that start together do not meet.
 
     Raises:
         VipError: where no endpoint answers any more; what was answered until then is kept.
@@ -104,25 +134,37 @@ def ask(
     asking.stats.recovered = recover(store.backend, scratch, plan.spec.answers_id)
     asking.answers.describe(plan.spec.asked)
     started, cpu = time.monotonic(), time.process_time()
-    work = plan.work
-    while work:
-        client = Client(endpoints, asking.model_name, settings, watch)
-        with journalling(asking.answers, plan.bits, scratch, settings.publish_every) as journal:
-            asyncio.run(asking.run(client, work, journal))
-        asking.count(client)
-        if asking.stats.stopped:
-            break
-        # A rejected answer may call for another question; where the spec allows none, one pass is all.
-        again = plan.round > 0 or plan.spec.budget.over == "reask"
-        work = [shard for shard in work if shard.prefix in asking.touched] if again else []
-        asking.touched = set()
+    first = int(begin * len(plan.work))
+    work = plan.work[first:] + plan.work[:first]
+    with _claims(store, plan, scratch) as asking.claims:
+        while work and not asking.stats.stopped:
+            held = asking.ask(work, endpoints, settings, watch)
+            work = asking.wait(held, watch)
     asking.stats.seconds = time.monotonic() - started
     asking.stats.cpu_seconds = time.process_time() - cpu
     return asking.stats
 
 
+@contextlib.contextmanager
+def _claims(store: ArtifactStore, plan: CaptionPlan, scratch: Path) -> Iterator[Claims | None]:
+    """Claims on the shards of a plan; a sample of rows is small and asks without."""
+    if plan.limit is not None or plan.noise:
+        yield None
+        return
+    # Other regions of the same images are other work.
+    work = fingerprint([plan.spec.answers_id, plan.bank.model_dump(mode="json"), plan.round])[:32]
+
+    def publish_its_journal() -> None:
+        recover(store.backend, scratch, plan.spec.answers_id)
+
+    with Claims(store.backend, work, scratch, publish_its_journal) as claims:
+        yield claims
+
+
 class _Asking:
     """The state of one call of :func:`ask`."""
+
+    claims: Claims | None = None
 
     def __init__(
         self,
@@ -141,6 +183,44 @@ class _Asking:
         self._on_progress = on_progress
         self._rejected: Counter[str] = Counter()
         self._started = self._told = time.monotonic()
+
+    def ask(
+        self,
+        work: list[ShardWork],
+        endpoints: list[str],
+        settings: ClientSettings,
+        watch: Callable[[], None] | None,
+    ) -> list[ShardWork]:
+        """Ask about every shard that nobody else is asking about; the others are returned."""
+        held: list[ShardWork] = []
+        self._held = held
+        while work:
+            client = Client(endpoints, self.model_name, settings, watch)
+            with journalling(self.answers, self.plan.bits, self.scratch, settings.publish_every) as journal:
+                asyncio.run(self.run(client, work, journal))
+            self.count(client)
+            if self.stats.stopped:
+                break
+            # A rejected answer may call for another question; where the spec allows none, one pass is all.
+            again = self.plan.round > 0 or self.plan.spec.budget.over == "reask"
+            work = [shard for shard in work if shard.prefix in self.touched] if again else []
+            self.touched, self._held = set(), []
+        if self.claims:
+            self.claims.release(finished=not self.stats.stopped)
+        return held
+
+    def wait(self, held: list[ShardWork], watch: Callable[[], None] | None) -> list[ShardWork]:
+        """Wait until a shard that another process asked about is free; returns all that may be left to ask about."""
+        while self.claims and held and not self.stats.stopped:
+            told = {shard.prefix: self.claims.look(shard.shard.key) for shard in held}
+            held = [shard for shard in held if told[shard.prefix] is not Claim.DONE]
+            if any(claim is None for claim in told.values()):
+                break
+            if watch is not None:
+                watch()
+            self._tell(f"{len(held):,} shards are asked by other processes", time.monotonic())
+            time.sleep(_LOOK_AGAIN)
+        return held
 
     @property
     def model_name(self) -> str | None:
@@ -187,15 +267,22 @@ class _Asking:
         stats, spent = self.stats, self._spent
         self.stats.stopped = self._budget.reached(
             self._sent + spent.requests,
-            stats.prompt_tokens + stats.completion_tokens + spent.prompt_tokens + spent.completion_tokens,
+            stats.tokens + spent.tokens,
             time.monotonic() - self._started + spent.seconds,
         )
         return bool(self.stats.stopped)
 
     def _batches(self, work: list[ShardWork]) -> Iterator[list[Job]]:
-        questions = (question for shard in work for question in self._questions(shard))
+        questions = (question for shard in work if self._ours(shard) for question in self._questions(shard))
         while batch := list(itertools.islice(questions, _BATCH)):
             yield self._prepare(batch)
+
+    def _ours(self, shard: ShardWork) -> bool:
+        """Whether we are to ask about a shard now; where another process is asking, it is kept for later."""
+        claim = self.claims.take(shard.shard.key) if self.claims else Claim.OURS
+        if claim is Claim.HELD:
+            self._held.append(shard)
+        return claim is Claim.OURS
 
     def _questions(self, work: ShardWork) -> Iterator[tuple[Request, bytes]]:
         """What is to be asked about the images of a shard, with their original bytes."""
@@ -242,9 +329,13 @@ class _Asking:
         if isinstance(found, Reject):
             self._rejected[found.reason.value] += 1
         now = time.monotonic()
-        if self._on_progress is not None and now - self._told > 0.5:
-            self._told = now
-            self._on_progress("captioning", stats.requests, max(self.plan.requests, stats.requests), self._detail(now))
+        if now - self._told > 0.5:
+            self._tell(self._detail(now), now)
+
+    def _tell(self, detail: str, now: float) -> None:
+        self._told, asked = now, self.stats.requests
+        if self._on_progress is not None:
+            self._on_progress("captioning", asked, max(self.plan.requests, asked), detail)
 
     def _detail(self, now: float) -> str:
         seconds = max(now - self._started, 1e-6)

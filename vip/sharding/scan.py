@@ -84,9 +84,9 @@ class SourceScan:
         high = bisect_left(self.members, f"{stop:064x}", key=lambda member: member.sha256)
         return self.members[low : high if stop < 1 << 256 else None]
 
-    def only(self, prefix: str) -> "SourceScan":
-        """The same scan with one shard's members and no rejects: small enough to send to another process."""
-        return replace(self, members=self.of_shard(prefix), rejects=())
+    def only(self, prefixes: Iterable[str]) -> "SourceScan":
+        """The same scan with the members of some shards and no rejects: small enough to send to another process."""
+        return replace(self, members=tuple(m for prefix in prefixes for m in self.of_shard(prefix)), rejects=())
 
 
 def scan_source(

@@ -21,7 +21,7 @@ def work(order: dict) -> None:
     store = ArtifactStore(order["root"])
     dataset = store.get("dataset", order["dataset"])
     spec, bank = CaptionSpec.model_validate(order["spec"]), Bank.model_validate(order["bank"])
-    settings = ClientSettings(deadline=10.0, publish_every=0.1, first_in_flight=16)
+    settings = ClientSettings(deadline=10.0, publish_every=0.1, first_in_flight=16, **order.get("settings", {}))
     run(store, dataset, spec, [order["endpoint"]], Path(order["scratch"]), bank, settings=settings)
 
 

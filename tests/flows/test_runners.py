@@ -1,0 +1,209 @@
+"""Threads, Dask and Ray carry out the same tasks with the same results; a lost worker costs its shard, not the run."""
+
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.run import local_run
+from flows.runners import task_runner
+from schemas.errors import VipError
+from schemas.retrain_config import CaptionConfig
+from schemas.runner import Runner, parse_runner
+from schemas.sharding import ShardSettings
+from tests.fake_openai import FakeServer, serving
+from tests.vip.captioning.helpers import BANK, make_spec, make_tokenizer, write_images
+from vip.processes import OwnedProcess, free_port
+
+IMAGES = 240
+
+
+def test_slices_are_at_most_as_many_as_tasks_and_one_shard_each_where_they_are_few():
+    items = list(range(2500))
+    slices = Runner(tasks=1000).slices(items)
+    assert [item for one in slices for item in one] == items
+    assert len(slices) == 834 and {len(one) for one in slices[:-1]} == {3}
+    assert Runner().slices(items[:7]) == [(item,) for item in items[:7]] and Runner().slices([]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("dask,workers", "'workers' is no setting; write it as in dask,workers=4"),
+        ("spark", "kind: Input should be 'threads', 'dask' or 'ray'"),
+        ("dask,worker=4", "worker is no known setting"),
+        ("threads,address=tcp://10.0.0.7:8786", "threads have no address"),
+        ("ray,workers=0", "workers: Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_runner_is_told_in_one_line(given, said):
+    from flows.cli.main import group
+
+    done = CliRunner().invoke(group, ["shard", "x", "--name", "n", "--runner", given])
+    assert done.exit_code == 1 and said in done.output and done.output.count("\n") == 1
+
+
+def test_threads_need_neither_dask_nor_ray(monkeypatch):
+    assert parse_runner("dask,workers=4") == {"kind": "dask", "workers": "4"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    task_runner(Runner())
+    with pytest.raises(VipError, match=r"runner ray is not installed; pip install 'vip-outpaint\[ray\]'"):
+        task_runner(Runner(kind="ray"))
+
+
+def test_an_error_keeps_its_two_parts_on_the_way_from_another_process():
+    import pickle
+
+    again = pickle.loads(pickle.dumps(VipError("what", "remedy")))
+    assert (again.reason, again.remedy, str(again)) == ("what", "remedy", "what; remedy")
+
+
+class World:
+    """One source of images and one spec, run through shard and caption on a runner."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        write_images(folder / "images", IMAGES)
+        tokenizer = make_tokenizer(folder / "tokenizer")
+        spec = make_spec(tokenizer).model_dump(mode="json", exclude_none=True)
+        self.spec = str(folder / "spec.yaml")
+        (folder / "spec.yaml").write_text(yaml.safe_dump({**spec, "tokenizer": str(tokenizer)}))
+
+    def shard(self, root, runner):
+        from flows.shard import shard
+
+        return shard(str(root), str(self.folder / "images"), ShardSettings(name="small", bits=4), runner)
+
+    def caption(self, root, dataset, url, runner):
+        from flows.caption import caption
+
+        config = CaptionConfig(spec=self.spec, endpoints=(url,))
+        return caption(str(root), dataset, BANK, config, (self.spec,), runner=runner)[0]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runners")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PREFECT_API")]:
+            patch.delenv(name)
+        # Prefect is imported already, and has looked for its settings once and for all.
+        with local_run(str(folder / "server")), temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}):
+            yield World(folder)
+
+
+@pytest.fixture(scope="module")
+def by_threads(world):
+    """Dataset and captions of an undisturbed run in threads."""
+    with serving(FakeServer()) as url:
+        dataset = world.shard(world.folder / "threads", Runner())
+        return dataset, world.caption(world.folder / "threads", dataset, url, Runner())
+
+
+@pytest.fixture
+def dask(world, tmp_path):
+    """A Dask cluster of processes: the address of its scheduler, and its two workers."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
+    worker += ["--no-dashboard", "--local-directory", str(tmp_path)]
+    with ExitStack() as stack:
+        stack.enter_context(OwnedProcess(scheduler, tmp_path / "scheduler.log"))
+        workers = [stack.enter_context(OwnedProcess(worker, tmp_path / f"worker-{n}.log")) for n in range(2)]
+        yield address, workers
+
+
+def _command_of(process):
+    """The process id of the command that a supervisor runs."""
+    import psutil
+
+    (child,) = psutil.Process(process.pid).children()
+    return child.pid
+
+
+@pytest.mark.slow
+def test_a_dask_worker_killed_in_the_middle_loses_nothing(world, by_threads, dask, tmp_path):
+    address, workers = dask
+    runner = Runner(kind="dask", workers=2, address=address)
+    dataset = world.shard(tmp_path / "root", runner)
+    assert dataset == by_threads[0]
+    server = FakeServer(latency=1.0)
+    victims = []
+
+    async def kill(_request, _body, number):
+        if number == IMAGES // 2:
+            victims.append(_command_of(workers[0]))
+            os.kill(victims[0], signal.SIGKILL)
+
+    server.faults.append(kill)
+    with serving(server) as url:
+        done = world.caption(tmp_path / "root", dataset, url, runner)
+    assert victims and workers[0].poll() == 128 + signal.SIGKILL and workers[1].poll() is None
+    assert done.caption_set == by_threads[1].caption_set  # the digest: byte for byte
+    assert done.captions + done.rejected == IMAGES == len(set(server.asked))
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_every_worker_ends_the_run_with_one_line(world, tmp_path):
+    from prefect import flow, task
+
+    from flows.runners import working
+
+    @task
+    def deadly(item):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @flow
+    def doomed():
+        with working(Runner(kind="dask", workers=2)) as pool:
+            return list(pool.each(deadly, [1]))
+
+    with pytest.raises(VipError, match=r"task deadly was given up, because the workers that took it died"):
+        doomed()
+
+
+@pytest.mark.slow
+def test_no_more_task_runs_are_alive_than_a_wave(world):
+    from prefect import flow, task
+
+    from flows.runners import working
+
+    alive, most = [], []
+
+    @task
+    def one(item):
+        time.sleep(0.01)
+        return item
+
+    @flow
+    def many():
+        def items():
+            for number in range(60):
+                alive.append(number)
+                most.append(len(alive))
+                yield number
+
+        with working(Runner(workers=4, wave=8)) as pool:
+            for number in pool.each(one, items()):
+                alive.remove(number)
+
+    many()
+    assert max(most) == 8 and not alive
+
+
+@pytest.mark.long
+def test_ray_gives_what_threads_give(world, by_threads, tmp_path):
+    runner = Runner(kind="ray", workers=2)
+    dataset = world.shard(tmp_path / "root", runner)
+    assert dataset == by_threads[0]
+    with serving(FakeServer()) as url:
+        done = world.caption(tmp_path / "root", dataset, url, runner)
+    assert done.caption_set == by_threads[1].caption_set
+    assert asdict(done)["captions"] == asdict(by_threads[1])["captions"]
