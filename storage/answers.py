@@ -28,7 +28,7 @@ from storage.backend import Backend
 from storage.tables import read_table, write_table
 
 _EMPTY_PREFIX = "all"
-_MOST_BITS = 20  # that a shard is named by, see schemas.sharding
+MOST_BITS = 20  # that a shard is named by, see schemas.sharding
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class Answers:
 
     def segments_of(self, image_sha256: str) -> list[Segment]:
         """Every segment that can hold an answer for one image; looks into its own prefixes only."""
-        bits = key_bits(image_sha256, _MOST_BITS)
+        bits = key_bits(image_sha256, MOST_BITS)
         return self._segments(
-            numbered for length in range(_MOST_BITS + 1) for numbered in self._numbers_in(bits[:length])
+            numbered for length in range(MOST_BITS + 1) for numbered in self._numbers_in(bits[:length])
         )
 
     def _segments(self, numbers: Iterable[tuple[str, int]]) -> list[Segment]:

@@ -192,7 +192,18 @@ def _link_into_place(target: Path, data: bytes | Path) -> bool:
     """Local put-if-absent: a hard link either appears whole or fails because the name is taken."""
     if target.exists():
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for last in (False, False, True):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return _write_and_link(target, data)
+        except FileNotFoundError:
+            # gc takes away a folder that it has just emptied; the next mkdir makes it again.
+            if last:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _write_and_link(target: Path, data: bytes | Path) -> bool:
     scratch = target.parent / f".tmp-{uuid.uuid4().hex}"
     try:
         with scratch.open("wb") as sink:

@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
+import pyarrow as pa
 
-from storage.answers import Answers, key_bits
+from schemas.tables import ANSWERS
+from storage.answers import MOST_BITS, Answers, key_bits
 from storage.backend import Backend
 
 _WRITE_EVERY = 0.02
+_NO_RECORD = (ValueError, TypeError, KeyError, RecursionError, OverflowError, pa.ArrowException)
 
 
 class _Open(NamedTuple):
@@ -204,16 +207,36 @@ def _create(scratch: Path, answers_id: str, bits: int) -> _Open:
 
 
 def _read(file: IO[bytes]) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    lines = file.read().split(b"\n")
-    complete = lines[:-1]  # what follows the last line feed is torn, or nothing
-    values = []
-    for line in complete:
-        try:
-            values.append(json.loads(line))
-        except ValueError:
-            break  # a lost page after power failure: nothing behind it is trusted
-    if not values:
+    """The header and the answers of a journal; None for a header that was never written whole."""
+    lines = file.read().split(b"\n")[:-1]  # what follows the last line feed is torn, or nothing
+    header = _header(lines[0]) if lines else None
+    if header is None:
         return None, []
-    for row in values[1:]:
+    rows = []
+    for line in lines[1:]:
+        row = _answer(line)
+        if row is None:
+            break  # a lost page after power failure: nothing behind it is trusted
+        rows.append(row)
+    return header, rows
+
+
+def _header(line: bytes) -> dict[str, Any] | None:
+    try:
+        header = json.loads(line)
+        named = isinstance(header["answers_id"], str) and "/" not in header["answers_id"]
+        return header if named and header["bits"] in range(MOST_BITS + 1) else None
+    except _NO_RECORD:
+        return None
+
+
+def _answer(line: bytes) -> dict[str, Any] | None:
+    """The answer of a line, None where the line is no answer that a segment could hold."""
+    try:
+        row = json.loads(line)
         row["answered_at"] = datetime.fromisoformat(row["answered_at"])
-    return values[0], values[1:]
+        key_bits(row["image_sha256"], 1)
+        table = pa.Table.from_pylist([row], schema=ANSWERS)
+    except _NO_RECORD:
+        return None
+    return row if all(field.nullable or not table.column(field.name).null_count for field in ANSWERS) else None

@@ -3,6 +3,8 @@
 import re
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from schemas.canonical import canonical_json
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, RefEntry
@@ -44,10 +46,20 @@ class Refs:
         return log[-1].target if log else None
 
     def log(self, name: str) -> list[RefEntry]:
-        """Every entry of ``name``, oldest first."""
+        """Every entry of ``name``, oldest first.
+
+        Raises:
+            VipError: where one of them is not what was written.
+        """
         paths = [path for path in self.backend.list(f"refs/{name}") if path.count("/") == name.count("/") + 2]
-        return [RefEntry.model_validate_json(self.backend.get(path)) for path in paths]
+        return [self._entry(path) for path in paths]
 
     def names(self) -> list[str]:
         """Every name that was ever set."""
         return sorted({path.removeprefix("refs/").rsplit("/", 1)[0] for path in self.backend.list("refs")})
+
+    def _entry(self, path: str) -> RefEntry:
+        try:
+            return RefEntry.model_validate_json(self.backend.get(path))
+        except ValidationError as error:
+            raise VipError(f"{path} cannot be read: {error.errors()[0]['msg']}", "run `vip audit verify`") from error

@@ -52,20 +52,30 @@ def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
     folder = artifact_folder(manifest)
     for file in list(store.backend.list(folder)):
         store.backend.remove(file)
-    _withdraw_if_hollow(store.backend, manifest)
+    _withdraw_if_hollow(store.backend, manifest.kind, manifest.key, manifest.digest[:16])
     _prune(store.backend, folder)
     store.drop_copies(manifest.ref)
     return stone
 
 
-def _withdraw_if_hollow(backend: Backend, manifest: Manifest) -> None:
+def _withdraw_if_hollow(backend: Backend, kind: str, key: str, digest: str) -> None:
     """Where a run published the artifact again while its files went, take that publication back: it would be a lie."""
-    publication = f"published/{manifest.kind}/{manifest.key}.json"
-    files = [f"{artifact_folder(manifest)}/{name}" for name in (*manifest.outputs, "manifest.json")]
-    if backend.exists(publication) and not all(backend.exists(file) for file in files):
+    publication = f"published/{kind}/{key}.json"
+    try:
         record = json.loads(backend.get(publication))
-        if record["digest"] == manifest.digest:
-            backend.remove(publication)
+    except FileNotFoundError:
+        return
+    if record["digest"].startswith(digest) and not _whole(backend, f"artifacts/{kind}/{key}/{digest}"):
+        backend.remove(publication)
+
+
+def _whole(backend: Backend, folder: str) -> bool:
+    """Whether every file of a manifest is there, the manifest itself included."""
+    try:
+        manifest = json.loads(backend.get(f"{folder}/manifest.json"))
+    except FileNotFoundError:
+        return False
+    return all(backend.exists(f"{folder}/{name}") for name in manifest["outputs"])
 
 
 def collected(backend: Backend) -> dict[tuple[str, str], str]:
@@ -94,14 +104,22 @@ def leftovers(backend: Backend, older_than: float) -> Iterator[tuple[str, int]]:
         kind_key = "/".join(path.split("/")[1:3])
         if kind_key in published and "/.tmp-" not in path:
             continue
-        written = backend.modified(path)
-        if written is not None and now - written >= older_than:
-            yield path, backend.size(path)
+        with contextlib.suppress(FileNotFoundError):  # its writer took it away
+            written = backend.modified(path)
+            if written is not None and now - written >= older_than:
+                yield path, backend.size(path)
 
 
 def remove_leftover(backend: Backend, path: str) -> None:
-    """Take one file away that no publication speaks of."""
+    """Take one file away that no publication speaks of.
+
+    A run may publish it meanwhile: then it stays, or, where it was gone by then, the publication is taken back.
+    """
+    _, kind, key, digest, _ = path.split("/", 4)
+    if backend.exists(f"published/{kind}/{key}.json") and "/.tmp-" not in path:
+        return
     backend.remove(path)
+    _withdraw_if_hollow(backend, kind, key, digest)
     _prune(backend, path.rsplit("/", 1)[0])
 
 
@@ -113,7 +131,6 @@ def _prune(backend: Backend, folder: str) -> None:
     for inner in sorted((path for path in place.rglob("*") if path.is_dir()), reverse=True):
         with contextlib.suppress(OSError):  # not empty
             inner.rmdir()
-    for empty in (place, place.parent):
-        if any(empty.iterdir()):
-            return
-        empty.rmdir()
+    with contextlib.suppress(OSError):
+        place.rmdir()
+        place.parent.rmdir()

@@ -160,6 +160,32 @@ def test_what_a_killed_process_journalled_is_recovered_once(tmp_path):
     assert sum(segment.rows for segment in answers.segments("")) == 10
 
 
+HEADER = json.dumps({"answers_id": PARTITION, "bits": 1}).encode() + b"\n"
+GOOD = json.dumps(answer(1), default=lambda moment: moment.isoformat()).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("journal", "kept"),
+    {
+        "nothing": (b"", 0),
+        "header without its bits": (b'{"answers_id": "a"}\n' + GOOD, 0),
+        "header that is a number": (b"7\n" + GOOD, 0),
+        "header of a billion bits": (HEADER.replace(b": 1}", b": 1000000000}") + GOOD, 0),
+        "header that climbs": (HEADER.replace(PARTITION.encode(), b"../../up") + GOOD, 0),
+        "answer without its image": (HEADER + GOOD + b'{"answered_at": "2026-01-02"}\n' + GOOD, 1),
+        "image that is no hash": (HEADER + GOOD.replace(b'"image_sha256": "', b'"image_sha256": "z'), 0),
+        "text for a number": (HEADER + GOOD + GOOD.replace(b'"draw": 0', b'"draw": "no"'), 1),
+        "nothing where something must be": (HEADER + GOOD + GOOD.replace(b'"draw": 0', b'"draw": null'), 1),
+        "brackets without end": (HEADER + GOOD + b"[" * 100_000 + b"\n", 1),
+    }.values(),
+)
+def test_a_damaged_journal_gives_its_whole_answers_and_goes(journal, kept, backend, tmp_path):
+    (tmp_path / "left.journal").write_bytes(journal)
+    assert recover(backend, tmp_path) == kept
+    assert not list(tmp_path.glob("*.journal"))
+    assert len(Answers(backend, PARTITION).look_up("")) == kept
+
+
 def test_a_living_journal_is_left_alone(answers, backend, tmp_path):
     with journalling(answers, 0, tmp_path / "scratch", publish_every=60) as journal:
         journal.append(answer(1))

@@ -1,10 +1,12 @@
 """A writer beside gc and beside a takedown, at every step of either: never a publication without its files."""
 
+from pathlib import Path
+
 import pytest
 
 from schemas.errors import VipError
 from schemas.manifest import Recipe
-from storage.removal import collect, take_down
+from storage.removal import collect, leftovers, remove_leftover, take_down
 from storage.store import ArtifactStore
 
 RECIPE = Recipe(kind="shard", stage="test", params={"n": 1})
@@ -79,3 +81,47 @@ def test_a_takedown_in_the_middle_of_a_write_leaves_no_byte_of_it(step, tmp_path
         store.build(RECIPE, write)
     assert seen["done"]
     assert [path for path in other.backend.list("artifacts") if path.endswith(".txt")] == []
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_run_that_finishes_what_an_interrupted_one_left_while_gc_removes_it(step, tmp_path, monkeypatch):
+    first = ArtifactStore(tmp_path)
+    first.build(RECIPE, write)
+    first.backend.remove(f"published/{RECIPE.kind}/{RECIPE.key}.json")
+    store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
+    found = [path for path, _ in leftovers(store.backend, 0.0)]
+    assert len(found) == 3
+    seen = at_step(monkeypatch, store, step, lambda: other.build(RECIPE, write))
+    for path in found:
+        remove_leftover(store.backend, path)
+    assert seen["done"] or seen["count"] <= step
+    assert whole(other)
+    assert other.build(RECIPE, write)[0].outputs and whole(other)
+
+
+def test_a_file_that_its_writer_takes_away_meanwhile_is_no_leftover(tmp_path, monkeypatch):
+    store = ArtifactStore(tmp_path)
+    store.build(RECIPE, write)
+    store.backend.remove(f"published/{RECIPE.kind}/{RECIPE.key}.json")
+
+    def gone(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(store.backend, "modified", gone)
+    assert list(leftovers(store.backend, 0.0)) == []
+
+
+def test_a_folder_that_gc_prunes_under_a_writer_is_made_again(tmp_path, monkeypatch):
+    backend = ArtifactStore(tmp_path).backend
+    made, mkdir = [], Path.mkdir
+
+    def pruned(folder, *arguments, **options):
+        mkdir(folder, *arguments, **options)
+        if folder.name == "digest" and len(made) < 2:
+            made.append(folder)
+            if len(made) == 1:
+                folder.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", pruned)
+    assert backend.put_if_absent("artifacts/shard/key/digest/file", b"1")
+    assert len(made) == 2 and backend.get("artifacts/shard/key/digest/file") == b"1"

@@ -116,3 +116,10 @@ def test_refs_move_and_keep_their_log(store):
     assert refs.names() == ["dataset/scenery"]
     with pytest.raises(VipError, match="no name for a ref"):
         refs.set("../evil", first.ref)
+
+
+def test_an_entry_of_a_ref_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "refs" / "name").mkdir(parents=True)
+    (tmp_path / "refs" / "name" / "00000001.json").write_text('{"name": "na')
+    with pytest.raises(VipError, match=r"refs/name/00000001\.json cannot be read"):
+        Refs(ArtifactStore(tmp_path).backend).get("name")

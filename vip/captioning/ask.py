@@ -31,6 +31,7 @@ from vip.captioning.plan import CaptionPlan, ShardWork, open_rows
 from vip.captioning.project import make_judge
 from vip.captioning.reply import Reply
 from vip.captioning.request import Request
+from vip.interruptible import run_interruptible
 
 Progress = Callable[[str, int, int, str], None]
 _BATCH = 32
@@ -197,7 +198,7 @@ class _Asking:
         while work:
             client = Client(endpoints, self.model_name, settings, watch)
             with journalling(self.answers, self.plan.bits, self.scratch, settings.publish_every) as journal:
-                asyncio.run(self.run(client, work, journal))
+                run_interruptible(self.run(client, work, journal))
             self.count(client)
             if self.stats.stopped:
                 break

@@ -39,17 +39,17 @@ def read_reply(request: Request, raw: bytes) -> tuple[Reply, str | None]:
     """
     value = orjson.loads(raw)
     choice = value["choices"][0]
-    text, usage = choice["message"]["content"], value.get("usage") or {}
-    if text is not None and not isinstance(text, str):
-        raise TypeError("content is no text")
-    reply = Reply(
-        request,
-        text or "",
-        choice.get("finish_reason"),
-        prompt_tokens=usage.get("prompt_tokens"),
-        completion_tokens=usage.get("completion_tokens"),
-    )
+    text, reason, usage = choice["message"]["content"], choice.get("finish_reason"), value.get("usage") or {}
+    if not isinstance(text, str | None) or not isinstance(reason, str | None):
+        raise TypeError("content or finish_reason is no text")
+    prompt, completion = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    reply = Reply(request, text or "", reason, prompt_tokens=prompt, completion_tokens=completion)
     return reply, value.get("model")
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, None for anything else: what a server counts is no reason to lose its answer."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
 
 
 def error_text(status: int, raw: bytes) -> str:

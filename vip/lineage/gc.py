@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from graphlib import TopologicalSorter
 from typing import get_args
 
 from schemas.manifest import ArtifactRef, Kind, Manifest
@@ -24,7 +25,7 @@ class GcPlan:
     """What a collection would take.
 
     Attributes:
-        artifacts: what no ref reaches, the latest kinds of a run first.
+        artifacts: what no ref reaches, what is made of others before them.
         leftovers: (path, bytes) of files that were never published.
         kept: number of artifacts that stay.
         young: unreached, but made within the time of grace: a run that goes on may be about to use them.
@@ -76,8 +77,12 @@ def plan_gc(store: ArtifactStore, history: int = 2, grace: timedelta = timedelta
             plan.young += 1
         else:
             plan.artifacts.append(made)
-    # What was made last goes first, so that a collection that is cut short leaves no artifact without its inputs.
-    plan.artifacts.sort(key=lambda made: (made.run.finished, made.key), reverse=True)
+    # What is made of others goes before them, so that a collection that is cut short leaves no artifact without its
+    # inputs. The times in the manifests do not tell: a clock may have been set back between two of them.
+    wanted = {(made.kind, made.key): made for made in plan.artifacts}
+    inputs = {key: [(ref.kind, ref.key) for ref in made.inputs.values()] for key, made in wanted.items()}
+    order = [key for key in TopologicalSorter(inputs).static_order() if key in wanted]
+    plan.artifacts = [wanted[key] for key in reversed(order)]
     plan.leftovers = list(leftovers(store.backend, grace.total_seconds()))
     return plan
 

@@ -1,5 +1,6 @@
 """Search: every file of a root that still holds the bytes of an image."""
 
+import contextlib
 from collections.abc import Callable
 from typing import IO
 
@@ -30,7 +31,8 @@ def files_holding(
     paths = list(backend.list("", unfinished=True))
     for done, path in enumerate(paths, 1):
         path = path.lstrip("/")
-        with backend.open(path) as file:
+        # What is gone by now, as a half-written file of a run beside this one, holds nothing.
+        with contextlib.suppress(FileNotFoundError), backend.open(path) as file:
             found += [(path, sha256) for sha256 in sorted(_held(file, wanted))]
         if progress:
             progress("files searched", done, len(paths))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.errors import VipError
+from vip.interruptible import run_interruptible
 from vip.nano.truth import png
 from vip.serving.http import auth_headers
 
@@ -31,7 +32,7 @@ def ask(endpoint: str, questions: Sequence[Question]) -> list[str]:
     Raises:
         VipError: where the endpoint does not answer, or answers with an error.
     """
-    return asyncio.run(_ask(endpoint.rstrip("/").removesuffix("/v1"), questions))
+    return run_interruptible(_ask(endpoint.rstrip("/").removesuffix("/v1"), questions))
 
 
 async def _ask(base: str, questions: Sequence[Question]) -> list[str]:

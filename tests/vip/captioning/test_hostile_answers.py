@@ -80,6 +80,17 @@ KINDS = {
     "punctuation only": ("keywords", labels("..."), "rejected: empty_half"),
     "no choices": ("keywords", b'{"choices": []}', "rejected: server_error"),
     "number for the text": ("keywords", body("5"), "rejected: server_error"),
+    "token counts that are no numbers": (
+        "keywords",
+        body('"Center: a wolf; Surrounding: a meadow"')[:-1] + b', "usage": {"prompt_tokens": "many", '
+        b'"completion_tokens": 1e99}}',
+        "caption",
+    ),
+    "number for the finish reason": (
+        "keywords",
+        body('"Center: a wolf; Surrounding: a meadow"').replace(b'"stop"', b"5"),
+        "rejected: server_error",
+    ),
     "HTML page with status 200": ("keywords", b"<html>maintenance</html>", "rejected: server_error"),
     "error that quotes half a character": (
         "keywords",

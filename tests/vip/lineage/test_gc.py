@@ -1,6 +1,9 @@
 """Collection takes what no ref reaches, keeps what is asked for, and lets what it took be built again."""
 
-from datetime import timedelta
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import time_machine
 
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation
 from bench._lineage_rows import make_spec, picture
@@ -85,3 +88,13 @@ def test_files_of_an_interrupted_write_go(root, tmp_path):
     run_gc(root.store, plan)
     assert not left.parent.parent.exists()
     assert verify(root.store.backend).ok
+
+
+def test_a_clock_that_was_set_back_leaves_no_artifact_without_its_inputs(root, tmp_path):
+    with time_machine.travel(datetime.now(UTC) - timedelta(days=2)):
+        add_checkpoint(root, "keywords", "scenes", seed=1)
+    shutil.rmtree(tmp_path / "root" / "refs")
+    gone = plan_gc(root.store, grace=NOW).artifacts
+    place = {(made.kind, made.key): number for number, made in enumerate(gone)}
+    links = [(place[made.kind, made.key], place[ref.kind, ref.key]) for made in gone for ref in made.inputs.values()]
+    assert links and all(consumer < consumed for consumer, consumed in links)
