@@ -72,10 +72,8 @@ def evaluate(
                 make_scores(store, scorer, made, exam.items, progress) for made in samples[setting]
             ]
     if config.unpasted:
-        for setting, made in samples.items():
-            features[setting + UNPASTED] = [
-                generated_features(store, network, one, progress, "unpasted") for one in made
-            ]
+        for name, made in samples.items():
+            features[name + UNPASTED] = [generated_features(store, network, one, progress, "unpasted") for one in made]
     real = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.items)]
     if config.floor and len(exam.spare) > 1:
         features[REAL] = [real_features(store, network, chunk, progress) for chunk in _chunks(exam.spare)]

@@ -90,7 +90,8 @@ class MetricRows:
         point = Estimate(frechet_distance(one, two), None, None, n)
         self.add(f"frechet_distance{form}", setting, point, "squared feature distance", self.network)
         kernel = kernel_distance(
-            *(FeatureRows(store, many, n) for many in (real, other)),
+            FeatureRows(store, real, n),
+            FeatureRows(store, other, n),
             resamples=self.config.resamples,
             confidence=self.config.confidence,
             seed=self.config.seed,
