@@ -2,49 +2,34 @@
 
 import json
 import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
-from flows.artifacts import find_artifact
+from flows.child import run_child
+from flows.precompute import precompute
 from flows.progress import Progress, reporting
 from flows.run import scratch_folder
+from flows.sources import Source, checkpoint_recipe, find_sources, parts_of
 from flows.tasks import log_folder, open_store, task
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
-from schemas.manifest import ArtifactRef, Manifest, Recipe
+from schemas.manifest import ArtifactRef, Recipe
 from schemas.train_config import TrainConfig
 from schemas.train_run import TrainRun
 from schemas.training import ShardCaptions, TrainJob, TrainProgress, TrainResult
 from storage.models import find_model, model_artifact
 from storage.refs import Refs
-from storage.store import ArtifactStore
-from vip.captioning.plan import dataset_shards
-from vip.processes import OwnedProcess
 
 LOSSES_TABLE = "losses.parquet"
-
-
-@dataclass(frozen=True)
-class Source:
-    """One dataset to train on, with its captions; ``name`` is what a mixture weighs it by."""
-
-    name: str
-    dataset: ArtifactRef
-    captions: ArtifactRef
 
 
 @task(task_run_name="train")
 def fit(root: str, sources: list[Source], config: TrainConfig) -> ArtifactRef:
     """Fine-tune the base on the training split, or find the checkpoint by its key."""
     store = open_store(root)
-    base_folder = find_model(config.base, "base")
+    base_folder = find_model(config.base, "base", config.revision)
     recipe = checkpoint_recipe(store, model_artifact(store, config.base, base_folder), sources, config)
     states = scratch_folder(root) / "training" / states_name(recipe, config)
 
@@ -52,14 +37,15 @@ def fit(root: str, sources: list[Source], config: TrainConfig) -> ArtifactRef:
         job = TrainJob(
             config=config,
             base_dir=str(base_folder),
-            shards=tuple(data for source in sources for data in training_data(store, source)),
+            shards=tuple(training_data(root, sources, config)),
             scratch=str(states),
             out_dir=str(folder),
             progress=str(folder.parent / f"{folder.name}.progress"),
         )
         with reporting() as progress:
             result = _run(job, log_folder(root) / "train.log", progress)
-        return {"rows": {LOSSES_TABLE: result.steps}, **result.model_dump(mode="json")}
+        rows = {LOSSES_TABLE: result.steps}
+        return {"rows": rows, "precomputed": list(config.precompute), **result.model_dump(mode="json")}
 
     made, fresh = store.build(recipe, build)
     if fresh:
@@ -78,80 +64,35 @@ def states_name(recipe: Recipe, config: TrainConfig) -> str:
     return fingerprint({"inputs": inputs, "state": config.state_key()})[:16]
 
 
-def checkpoint_recipe(store: ArtifactStore, base: Manifest, sources: list[Source], config: TrainConfig) -> Recipe:
-    """What names a checkpoint: base, shards, captions and config. File names of images are in none of them."""
-    inputs = {"base": base.ref}
-    for source in sources:
-        shards = dataset_shards(store.require(source.dataset))
-        captions = store.require(source.captions).inputs
-        inputs[f"caption_set/{source.name}"] = source.captions
-        inputs |= {f"shard/{source.name}/{prefix}": ref for prefix, ref in shards.items()}
-        inputs |= {f"captions/{source.name}/{prefix}": captions[f"captions/{prefix}"] for prefix in shards}
-    return Recipe(kind="checkpoint", stage="train", inputs=inputs, params=config.params())
-
-
-def training_data(store: ArtifactStore, source: Source) -> list[ShardCaptions]:
-    """Where the trainer finds each shard and its captions: local paths, or URLs that it reads as streams."""
-    captions = store.require(source.captions).inputs
-    data = []
-    for prefix, ref in dataset_shards(store.require(source.dataset)).items():
-        shard, rows = store.require(ref), store.require(captions[f"captions/{prefix}"])
-        data.append(
-            ShardCaptions(
-                tar=store.place(shard, "samples.tar"),
-                samples=store.place(shard, "samples.parquet"),
-                captions=store.place(rows, "captions.parquet"),
-                dataset=source.name,
-            )
-        )
-    return data
+def training_data(root: str, sources: list[Source], config: TrainConfig) -> list[ShardCaptions]:
+    """Where the trainer finds each shard, its captions and what is precomputed of them."""
+    store = open_store(root)
+    parts = parts_of(store, sources)
+    pairs = [(part.shard, part.captions) for part in parts]
+    encoded = precompute(root, pairs, config) if config.precompute else [{} for _ in parts]
+    return [part.place(store).model_copy(update=folders) for part, folders in zip(parts, encoded, strict=True)]
 
 
 def _run(job: TrainJob, log: Path, progress: Progress) -> TrainResult:
-    """Run the trainer in its own process group and pass its progress on.
+    """Run the trainer and pass its progress on.
 
     Raises:
         VipError: with the last lines of its log, where it fails.
     """
-    lines = Path(str(job.progress))
-    with tempfile.NamedTemporaryFile("w", suffix=".json", dir=lines.parent) as file:
-        file.write(job.model_dump_json())
-        file.flush()
-        command = [sys.executable, "-m", "vip.diffusion.train", "--job", file.name]
-        with OwnedProcess(command, log) as trainer:
-            follow = _Follow(lines, lambda at: progress("training steps", at.step, at.steps, f"loss {at.loss:.4f}"))
-            while trainer.poll() is None:
-                time.sleep(0.3)
-                follow.read()
-            result = follow.read()
-    lines.unlink(missing_ok=True)
-    if result is None:
-        raise VipError(f"training ended with exit code {trainer.poll()}: {trainer.last_lines(3)}", f"see {log}")
-    return result
+    results: list[TrainResult] = []
 
+    def show(line: bytes) -> None:
+        record = json.loads(line)
+        if "final_loss" in record:
+            results.append(TrainResult.model_validate(record))
+            return
+        at = TrainProgress.model_validate(record)
+        progress("training steps", at.step, at.steps, f"loss {at.loss:.4f}")
 
-class _Follow:
-    """Reads the trainer's progress lines as they appear."""
-
-    def __init__(self, path: Path, on_step: Callable[[TrainProgress], None]) -> None:
-        self._path, self._on_step, self._at = path, on_step, 0
-        self._result: TrainResult | None = None
-
-    def read(self) -> TrainResult | None:
-        """Pass on what is new; the result once it is there."""
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                file.seek(self._at)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    self._at += len(line)
-                    record = json.loads(line)
-                    if "final_loss" in record:
-                        self._result = TrainResult.model_validate(record)
-                    else:
-                        self._on_step(TrainProgress.model_validate(record))
-        return self._result
+    run_child("vip.diffusion.train", job, Path(str(job.progress)), log, show)
+    if not results:
+        raise VipError("the trainer ended without a result", f"see {log}")
+    return results[-1]
 
 
 @flow(name="train")
@@ -168,14 +109,6 @@ def train_run(root: str, run: TrainRun) -> ArtifactRef:
         VipError: where a name means nothing.
     """
     store = open_store(root)
-    sources = [
-        Source(
-            data.name,
-            find_artifact(store, "dataset", data.dataset).ref,
-            find_artifact(store, "caption_set", data.captions or data.name, "captions").ref,
-        )
-        for data in run.data
-    ]
-    checkpoint = train(root, sources, run.train)
+    checkpoint = train(root, find_sources(store, run), run.train)
     Refs(store.backend).set(f"checkpoint/{run.name}", checkpoint)
     return checkpoint

@@ -14,6 +14,8 @@ Kind = Literal[
     "caption_set",
     "gate",
     "model",
+    "latents",
+    "embeddings",
     "checkpoint",
     "samples",
     "features",

@@ -92,6 +92,15 @@ CAPTIONS = pa.schema(
     ]
 )
 
+LATENTS = pa.schema(  # one row of tensors each, in this order
+    [
+        pa.field("image_sha256", pa.string(), nullable=False),
+        pa.field("region", pa.string()),  # what is generated is grey; null = the whole picture
+    ]
+)
+
+EMBEDDINGS = pa.schema([pa.field("text", pa.string(), nullable=False)])  # one row of tensors each, in this order
+
 CAPTION_REJECTS = pa.schema(
     [
         *_CAPTION_KEY,

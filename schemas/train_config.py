@@ -15,11 +15,10 @@ Regime = Literal["sft", "glt"]
 Trainable = Literal["fusion", "branches", "attention", "whole"]
 MissingCaption = Literal["drop", "unconditional", "error"]
 
-# What says how the work is done or how long it goes on, but not what a step computes: a run that differs only in these
-# may go on from the same training state.
-_NOT_IN_STATE = {"steps", "hours", "workers", "checkpoint_every", "validation", "trackers", "cache_mb", "log_every"}
-# What cannot change the weights that come out.
-_NOT_IN_PARAMS = {"hours", "workers", "checkpoint_every", "validation", "trackers", "log_every"}
+# What says how the work is done or watched, and cannot change the weights that come out. Training states leave out as
+# well how long the run goes on.
+_NOT_IN_PARAMS = {"hours", "workers", "checkpoint_every", "validation", "trackers", "log_every", "precompute"}
+_NOT_IN_STATE = _NOT_IN_PARAMS | {"steps", "cache_mb"}
 
 
 class _Section(BaseModel):
@@ -86,8 +85,10 @@ class TrainConfig(_Section):
         seed: of everything that is drawn.
         missing_caption: what becomes of an image without a caption: ``drop``, ``unconditional`` (trained without text)
             or ``error``.
-        cache_mb: memory for encoded pictures and texts; 0 = encode each batch anew. With a cache every picture and text
-            is encoded alone, so that what is cached does not depend on its neighbours.
+        precompute: ``latents``, ``embeddings`` or both: encode the pictures, or the texts, of every shard once and keep
+            them as artifacts that later runs find; see :mod:`vip.diffusion.precompute`.
+        cache_mb: memory for encoded pictures and texts that are not precomputed; 0 = encode each batch anew. With a
+            cache every picture and text is encoded alone, so that what is cached does not depend on its neighbours.
         workers: processes that read and decode.
         checkpoint_every: optimiser steps between two training states.
         log_every: optimiser steps between two lines of progress.
@@ -129,6 +130,7 @@ class TrainConfig(_Section):
     deterministic: bool = True
     seed: int = Field(default=0, ge=0, lt=2**31)
     missing_caption: MissingCaption = "drop"
+    precompute: tuple[Literal["latents", "embeddings"], ...] = ()
     cache_mb: int = Field(default=512, ge=0)
     workers: int = Field(default=0, ge=0, le=64)
     checkpoint_every: int = Field(default=100, ge=1)
@@ -167,9 +169,16 @@ class TrainConfig(_Section):
             return 1.0
         return next((weight for pattern, weight in self.regions.items() if fnmatchcase(region, pattern)), 0.0)
 
+    @property
+    def encodes_alone(self) -> bool:
+        """Whether each picture and text is encoded by itself; in a batch its last bits depend on its neighbours."""
+        return self.cache_mb > 0 or bool(self.precompute)
+
     def params(self) -> dict[str, Any]:
         """What goes into the key of the checkpoint: all that can change its weights."""
-        return self.model_dump(mode="json", exclude=_NOT_IN_PARAMS)
+        params = self.model_dump(mode="json", exclude=_NOT_IN_PARAMS)
+        # ``cache_mb: 0`` would say that batches are encoded as a whole.
+        return params | {"encode": "alone"} if self.precompute and not self.cache_mb else params
 
     def state_key(self) -> str:
         """Names training states that this run may go on from; not keyed on the number of steps, so it can be prolonged.
@@ -177,4 +186,5 @@ class TrainConfig(_Section):
         Learning-rate schedules that end (``cosine``, ``linear``) depend on the number of steps, so there it counts.
         """
         left_out = _NOT_IN_STATE - ({"steps"} if self.schedule in ("cosine", "linear") else set())
-        return fingerprint(self.model_dump(mode="json", exclude=left_out))[:16]
+        values = self.model_dump(mode="json", exclude=left_out)
+        return fingerprint(values if self.encodes_alone else values | {"encode": "batch"})[:16]

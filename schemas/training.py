@@ -3,6 +3,7 @@
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.manifest import ArtifactRef
 from schemas.train_config import TrainConfig
 
 LOSSES = pa.schema(
@@ -30,12 +31,15 @@ class ShardCaptions(_Record):
         samples: the shard's samples table (Parquet, ``schemas.tables.SAMPLES``).
         captions: its captions (Parquet, ``schemas.tables.CAPTIONS``).
         dataset: name of the dataset, for weights in a mixture.
+        latents, embeddings: local folders with what was precomputed of them, see :mod:`vip.diffusion.precompute`.
     """
 
     tar: str
     samples: str
     captions: str
     dataset: str = "images"
+    latents: str | None = None
+    embeddings: str | None = None
 
 
 class TrainJob(_Record):
@@ -56,6 +60,35 @@ class TrainJob(_Record):
     scratch: str
     out_dir: str
     progress: str | None = None
+
+
+class PrecomputeJob(_Record):
+    """Encoding in a process of its own: ``python -m vip.diffusion.precompute --job job.json``.
+
+    Attributes:
+        root, run_id: the store, and the run that it publishes for.
+        base: the base as the user calls it.
+        base_dir: its local folder.
+        config: the run that will read what comes out.
+        shards: (shard, its captions).
+        progress: file that gets one JSON line (:class:`PrecomputeProgress`) at a time.
+    """
+
+    root: str
+    run_id: str
+    base: str
+    base_dir: str
+    config: TrainConfig
+    shards: tuple[tuple[ArtifactRef, ArtifactRef], ...] = Field(min_length=1)
+    progress: str
+
+
+class PrecomputeProgress(_Record):
+    """``done`` of ``total`` artifacts are there, and ``rows`` of the next one."""
+
+    done: int
+    total: int
+    rows: int
 
 
 class TrainProgress(_Record):

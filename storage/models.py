@@ -20,19 +20,20 @@ def nano_folder(part: str) -> Path:
     return Path(__file__).resolve().parent.parent / "vip" / "nano" / "weights" / _NANO[part]
 
 
-def find_model(name: str, nano_part: str) -> Path:
+def find_model(name: str, nano_part: str, revision: str | None = None) -> Path:
     """The local folder of a model.
 
     Args:
         name: ``nano``, a local folder, or a hub id that is already in the local hub cache.
         nano_part: which of the nano family ``nano`` means here.
+        revision: of a hub id; None = its default branch.
 
     Raises:
         VipError: where there is no such folder, or it holds weights only as pickle.
     """
     folder = nano_folder(nano_part) if name == "nano" else Path(name).expanduser()
     if not folder.is_dir():
-        folder = _from_hub_cache(name)
+        folder = _from_hub_cache(name, revision)
     files = [path for path in folder.rglob("*") if path.is_file()]
     if not any(path.suffix == ".safetensors" for path in files):
         pickled = next((path.name for path in files if path.suffix in _PICKLES), None)
@@ -41,14 +42,15 @@ def find_model(name: str, nano_part: str) -> Path:
     return folder
 
 
-def _from_hub_cache(name: str) -> Path:
+def _from_hub_cache(name: str, revision: str | None) -> Path:
     if Path(name).is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise VipError(f"model {name}: there is no such folder", "give 'nano', a local folder or a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[f"*{suffix}" for suffix in sorted(_DECIDES)]))
+        patterns = [f"*{suffix}" for suffix in sorted(_DECIDES)]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise VipError(
             f"model {name} is neither a local folder nor to be had from the hub ({type(error).__name__})",

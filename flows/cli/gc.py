@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 @click.option(
     "--grace-hours", type=click.FloatRange(0), default=24.0, show_default=True, help="Spare what is younger than this."
 )
+@click.option("--precomputed", is_flag=True, help="Take latents and embeddings too; training makes them again.")
 @shared_options
-def command(delete: bool, history: int, grace_hours: float, root: str, as_json: bool) -> None:
+def command(delete: bool, history: int, grace_hours: float, precomputed: bool, root: str, as_json: bool) -> None:
     """Remove what no ref reaches (`vip ref list`) and what interrupted writes left; a dry run unless --delete is given.
 
-    Gates, evaluations and reports stay with the checkpoint or captions they speak of. Answers, the suppression list and
+    Gates, evaluations and reports stay with the checkpoint or captions they speak of, latents and embeddings with the
+    shard or captions they were made from. Answers, the suppression list and
     the records of takedowns always stay. What goes leaves a record, and can be built again.
     """
     from datetime import timedelta
@@ -37,7 +39,7 @@ def command(delete: bool, history: int, grace_hours: float, root: str, as_json: 
     from vip.lineage.gc import plan_gc, run_gc
 
     store = ArtifactStore(root)
-    plan = plan_gc(store, history, timedelta(hours=grace_hours))
+    plan = plan_gc(store, history, timedelta(hours=grace_hours), precomputed)
     if delete:
         run_gc(store, plan, None if as_json else console.progress)
     found = {

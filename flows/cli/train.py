@@ -1,15 +1,20 @@
 """``vip train``: captioned datasets become a checkpoint."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flows.cli.common import config_option, load_config, print_json, print_table, shared_options
 
+if TYPE_CHECKING:
+    from schemas.train_run import TrainRun
+    from schemas.training import TrainPlan
+
 
 @click.command()
 @config_option
-@click.option("--check", is_flag=True, help="Only check the config and print the plan; needs no weights.")
+@click.option("--check", is_flag=True, help="Only check config and data and print the plan; needs no weights.")
 @shared_options
 def command(config: Path, check: bool, root: str, as_json: bool) -> None:
     """Fine-tune an inpainting model with C-T-S control on captioned datasets."""
@@ -17,9 +22,7 @@ def command(config: Path, check: bool, root: str, as_json: bool) -> None:
 
     wanted = load_config(config, TrainRun)
     if check:
-        from vip.diffusion.plan import plan
-
-        print_json(plan(wanted.train))
+        print_json(_plan(root, wanted))
         return
     from flows.console import console
     from flows.run import local_run
@@ -43,3 +46,16 @@ def command(config: Path, check: bool, root: str, as_json: bool) -> None:
             ("loss", f"{made.stats['final_loss']:.4f}"),
         ]
     )
+
+
+def _plan(root: str, run: "TrainRun") -> "TrainPlan":
+    """What the run will take; its data are counted where the root knows any of its datasets."""
+    from flows.sources import any_dataset, find_sources, parts_of
+    from storage.store import ArtifactStore
+    from vip.diffusion.plan import plan
+
+    store = ArtifactStore(root)
+    if not any_dataset(store, run):
+        return plan(run.train)
+    shards = [part.place(store) for part in parts_of(store, find_sources(store, run))]
+    return plan(run.train, shards=shards)

@@ -1,26 +1,26 @@
-"""Batches: samples rendered, captioned and with all their random draws, ready to be encoded."""
+"""Batches: samples with their captions and all their random draws, rendered or read as they were encoded before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import UnidentifiedImageError
 from pydantic import TypeAdapter
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from schemas.errors import VipError
 from schemas.region import Region
 from schemas.train_config import TrainConfig
 from schemas.training import ShardCaptions
-from storage.items import RangePlace
-from vip.diffusion.census import Caption, Census, Example, load_shard
+from vip.diffusion.census import Caption, Census, Example, load_shard, render_image
+from vip.diffusion.dropout import draw_prompt
+from vip.diffusion.embeddings import Embeddings
+from vip.diffusion.latents import Latents
 from vip.diffusion.levels import Level, plan_levels
 from vip.diffusion.order import SHARDS_MIXED, Order
-from vip.diffusion.prompt import Prompt, make_prompt
+from vip.diffusion.prompt import Prompt
 from vip.regions.mask import render_mask
-from vip.regions.view import render_view
 
 _REGION: TypeAdapter[Region] = TypeAdapter(Region)
 
@@ -40,22 +40,37 @@ class Batch(NamedTuple):
 
     Attributes:
         keys: (image, region) of each, for caches.
-        pixels: (B, H, W, 3) uint8.
+        pixels: (B, H, W, 3) uint8; None where ``moments`` are there.
         masks: (B, 1, H, W) float32, 1 = generate.
         prompts: the texts of each, after caption dropout.
         timesteps: (B,) int64.
         noise: (B, 3, channels, h, w) float32 standard normal: for diffusion, the picture's and the masked picture's
             posterior.
         levels: the masks at every resolution of the UNet.
+        moments: (B, 2, 2 * channels, h, w) float32, precomputed posteriors of the whole and of the masked pictures.
+        states: (B, 3, tokens, width) float32, the precomputed texts.
     """
 
     keys: list[tuple[str, str]]
-    pixels: torch.Tensor
+    pixels: torch.Tensor | None
     masks: torch.Tensor
     prompts: list[Prompt]
     timesteps: torch.Tensor
     noise: torch.Tensor
     levels: tuple[Level, ...]
+    moments: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+
+
+class _Draw(NamedTuple):
+    """One sample before its picture is looked at."""
+
+    shard: int
+    example: Example
+    caption: Caption
+    prompt: Prompt
+    timestep: int
+    noise: np.ndarray
 
 
 class Batches(IterableDataset[Batch]):
@@ -92,51 +107,68 @@ class Batches(IterableDataset[Batch]):
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         config = self._config
         order = Order(self._census.counts, [shard.dataset for shard in self._shards], config.datasets, config.seed)
-        rows = lru_cache(maxsize=2 * SHARDS_MIXED * max(1, len(order.sizes)))(self._rows)
+        opened = lru_cache(maxsize=2 * SHARDS_MIXED * max(1, len(order.sizes)))
+        rows, latents, embeddings = opened(self._rows), opened(self._latents), opened(self._embeddings)
         span = config.batch * self._world
         first = self._start + self._rank * config.batch + number * span
         while True:
-            samples = []
+            draws = []
             for position in range(first, first + config.batch):
                 place = order.place(position)
-                samples.append(self._sample(place.shard, rows(place.shard)[place.row], position))
-            yield self._collate(samples)
+                draws.append(self._draw(place.shard, rows(place.shard)[place.row], position))
+            yield self._collate(draws, latents, embeddings)
             first += workers * span
 
     def _rows(self, shard: int) -> list[Example]:
         return load_shard(self._shards[shard], self._config)[0]
 
-    def _sample(self, shard: int, example: Example, position: int) -> tuple[Any, ...]:
+    def _latents(self, shard: int) -> Latents | None:
+        folder = self._shards[shard].latents
+        return Latents(Path(folder)) if folder else None
+
+    def _embeddings(self, shard: int) -> Embeddings | None:
+        folder = self._shards[shard].embeddings
+        return Embeddings(Path(folder)) if folder else None
+
+    def _draw(self, shard: int, example: Example, position: int) -> _Draw:
         config, shape = self._config, self._shape
         rng = np.random.Generator(np.random.Philox(key=[config.seed, position]))
         caption = example.captions[_pick(rng.random(), [caption.weight for caption in example.captions])]
         prompt = draw_prompt(caption, example.without_text, rng, config)
-        data = RangePlace(self._shards[shard].tar, example.offset, example.bytes).read()
-        try:
-            pixels = render_view(data, config.view)
-        except (OSError, UnidentifiedImageError, ValueError) as error:
-            raise VipError(
-                f"image {example.image_sha256} in {self._shards[shard].tar} cannot be read: {error}",
-                "run `vip audit verify`",
-            ) from error
-        mask = render_mask(_REGION.validate_json(caption.region_json), config.view)
         timestep = int(rng.integers(shape.timesteps))
         noise = rng.standard_normal((3, shape.channels, shape.height, shape.width), np.float32)
-        return (example.image_sha256, caption.region), pixels, mask, prompt, timestep, noise
+        return _Draw(shard, example, caption, prompt, timestep, noise)
 
-    def _collate(self, samples: list[tuple[Any, ...]]) -> Batch:
-        keys, pixels, masks, prompts, timesteps, noise = zip(*samples, strict=True)
-        shape = self._shape
-        mask = torch.from_numpy(np.stack(masks))[:, None].float()
-        levels = plan_levels(mask, (shape.height, shape.width), shape.levels, self._config.mask_mode)
+    def _collate(
+        self,
+        draws: list[_Draw],
+        latents: Callable[[int], Latents | None],
+        embeddings: Callable[[int], Embeddings | None],
+    ) -> Batch:
+        config, shape = self._config, self._shape
+        regions = [_REGION.validate_json(draw.caption.region_json) for draw in draws]
+        mask = torch.from_numpy(np.stack([render_mask(region, config.view) for region in regions]))[:, None].float()
+        keys = [(draw.example.image_sha256, draw.caption.region) for draw in draws]
+        held = [latents(draw.shard) for draw in draws]
+        read = [embeddings(draw.shard) for draw in draws]
+        encoded = _stack(one.look_up(*key) if one else None for one, key in zip(held, keys, strict=True))
+        states = _stack(one.look_up(draw.prompt) if one else None for one, draw in zip(read, draws, strict=True))
         return Batch(
-            list(keys),
-            torch.from_numpy(np.stack(pixels)),
-            mask,
-            list(prompts),
-            torch.tensor(timesteps),
-            torch.from_numpy(np.stack(noise)),
-            levels,
+            keys=keys,
+            pixels=self._render(draws) if encoded is None else None,
+            masks=mask,
+            prompts=[draw.prompt for draw in draws],
+            timesteps=torch.tensor([draw.timestep for draw in draws]),
+            noise=torch.from_numpy(np.stack([draw.noise for draw in draws])),
+            levels=plan_levels(mask, (shape.height, shape.width), shape.levels, config.mask_mode),
+            moments=encoded,
+            states=states,
+        )
+
+    def _render(self, draws: list[_Draw]) -> torch.Tensor:
+        view = self._config.view
+        return torch.from_numpy(
+            np.stack([render_image(self._shards[draw.shard].tar, draw.example, view) for draw in draws])
         )
 
 
@@ -156,20 +188,16 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def draw_prompt(caption: Caption, without_text: bool, rng: np.random.Generator, config: TrainConfig) -> Prompt:
-    """The texts of a sample after caption dropout.
-
-    Draws the same number of values whatever comes out, so that one setting does not shift the draws of another.
-    """
-    whole, half, side = rng.random(3)
-    if without_text or whole < config.dropout:
-        return make_prompt("", "", style=config.prompt_style)
-    if half < config.half_dropout:
-        centre, surrounding = ("", caption.surrounding) if side < 0.5 else (caption.centre, "")
-        return make_prompt(centre, surrounding, style=config.prompt_style)
-    return make_prompt(caption.centre, caption.surrounding, caption.total, config.prompt_style)
-
-
 def _pick(draw: float, weights: list[float]) -> int:
     edges = np.cumsum(weights)
     return int(min(np.searchsorted(edges, draw * edges[-1], side="right"), len(weights) - 1))
+
+
+def _stack(rows: Iterable[np.ndarray | None]) -> torch.Tensor | None:
+    """All rows as one tensor, or None where one of them is not held: then the whole batch is encoded anew."""
+    held = []
+    for row in rows:
+        if row is None:
+            return None
+        held.append(row)
+    return torch.from_numpy(np.stack(held))

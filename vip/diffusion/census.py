@@ -3,20 +3,24 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from PIL import UnidentifiedImageError
 
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
+from schemas.region import View
 from schemas.tables import CAPTIONS, SAMPLES
 from schemas.train_config import TrainConfig
 from schemas.training import ShardCaptions
-from storage.items import open_binary
+from storage.items import RangePlace, open_binary
 from storage.remote import is_url
 from storage.tables import read_table
+from vip.regions.view import render_view
 
 _SAMPLE_COLUMNS = ["image_sha256", "split", "offset", "bytes"]
 _CAPTION_COLUMNS = ["caption_id", "image_sha256", "view", "region", "region_json", "centre", "surrounding", "total"]
@@ -42,7 +46,7 @@ class Example:
     image_sha256: str
     offset: int
     bytes: int
-    captions: tuple[Caption, ...]
+    captions: tuple[Caption, ...] = ()
     without_text: bool = False
 
 
@@ -83,23 +87,52 @@ def load_shard(shard: ShardCaptions, config: TrainConfig) -> tuple[list[Example]
             captions[row["image_sha256"]].append(caption)
     spare = _spare_geometry([caption for rows in captions.values() for caption in rows])
     examples, missing = [], 0
-    for row in _table(shard.samples, SAMPLES, _SAMPLE_COLUMNS, "the samples"):
-        if row["split"] != "train":
-            continue
-        if row["offset"] is None:
-            raise VipError(f"{shard.samples} holds no offsets", "run `vip shard` again")
-        found = tuple(sorted(captions.get(row["image_sha256"], ()), key=lambda caption: caption.region))
+    for image in training_images(shard.samples):
+        found = tuple(sorted(captions.get(image.image_sha256, ()), key=lambda caption: caption.region))
         missing += not found
         if not found and config.missing_caption == "error":
             raise VipError(
-                f"image {row['image_sha256']} has no {config.view.id} caption",
+                f"image {image.image_sha256} has no {config.view.id} caption",
                 "caption it, or set missing_caption to drop or unconditional",
             )
         if found or (config.missing_caption == "unconditional" and spare is not None):
             usable = found or (spare,) if spare is not None else found
-            examples.append(Example(row["image_sha256"], row["offset"], row["bytes"], usable, not found))
-    examples.sort(key=lambda example: example.image_sha256)
+            examples.append(replace(image, captions=usable, without_text=not found))
     return examples, missing
+
+
+def training_images(samples: str) -> list[Example]:
+    """The images of the training split of a shard, by ascending key, without captions.
+
+    Args:
+        samples: the shard's samples table, as a local path or URL.
+
+    Raises:
+        VipError: where it cannot be read.
+    """
+    images = []
+    for row in _table(samples, SAMPLES, _SAMPLE_COLUMNS, "the samples"):
+        if row["split"] != "train":
+            continue
+        if row["offset"] is None:
+            raise VipError(f"{samples} holds no offsets", "run `vip shard` again")
+        images.append(Example(row["image_sha256"], row["offset"], row["bytes"]))
+    return sorted(images, key=lambda image: image.image_sha256)
+
+
+def render_image(tar: str, image: Example, view: View) -> np.ndarray:
+    """The pixels of one image of a shard: (height, width, 3) uint8.
+
+    Raises:
+        VipError: where it cannot be read; it names the image.
+    """
+    data = RangePlace(tar, image.offset, image.bytes).read()
+    try:
+        return render_view(data, view)
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise VipError(
+            f"image {image.image_sha256} in {tar} cannot be read: {error}", "run `vip audit verify`"
+        ) from error
 
 
 def take_census(shards: Sequence[ShardCaptions], config: TrainConfig) -> Census:

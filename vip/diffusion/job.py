@@ -1,36 +1,45 @@
-"""Job: a training run in a process of its own, so that it can be watched, limited and killed."""
+"""Job: work in a process of its own, so that it can be watched, limited and killed."""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from schemas.errors import VipError
-from schemas.training import TrainJob, TrainProgress, TrainResult
+from schemas.training import TrainJob, TrainResult
+
+J = TypeVar("J", bound=BaseModel)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """``python -m vip.diffusion.train --job job.json``; exits with 1 and one line on stderr where it fails."""
-    parser = argparse.ArgumentParser(prog="python -m vip.diffusion.train")
-    parser.add_argument("--job", required=True, type=Path, help="a TrainJob as JSON")
+    run_in_process(TrainJob, run_job, arguments)
+
+
+def run_in_process(kind: type[J], work: Callable[[J], Any], arguments: list[str] | None = None) -> None:
+    """Read the job that the command line names and do it; exits with 1 and one line on stderr where that fails."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--job", required=True, type=Path, help=f"a {kind.__name__} as JSON")
     path = parser.parse_args(arguments).job
     try:
-        run_job(read_job(path))
+        work(read_job(path, kind))
     except VipError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
 
 
-def read_job(path: Path) -> TrainJob:
+def read_job(path: Path, kind: type[J]) -> J:
     """Read a job.
 
     Raises:
         VipError: where it is none.
     """
     try:
-        return TrainJob.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise VipError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -40,7 +49,7 @@ def read_job(path: Path) -> TrainJob:
 
 
 def run_job(job: TrainJob) -> TrainResult:
-    """Run a job here, writing its progress as JSON lines; the last line is the result."""
+    """Run a training here, writing its progress as JSON lines; the last line is the result."""
     from vip.diffusion.train import train
 
     result = train(
@@ -49,14 +58,15 @@ def run_job(job: TrainJob) -> TrainResult:
         job.shards,
         Path(job.scratch),
         Path(job.out_dir),
-        lambda progress: _append(job.progress, progress),
+        lambda progress: append_line(job.progress, progress),
     )
     if int(os.environ.get("RANK", "0")) == 0:
-        _append(job.progress, result)
+        append_line(job.progress, result)
     return result
 
 
-def _append(path: str | None, record: TrainProgress | TrainResult) -> None:
+def append_line(path: str | None, record: BaseModel) -> None:
+    """Add a record to a file of JSON lines."""
     if path is None:
         return
     with Path(path).open("a") as file:

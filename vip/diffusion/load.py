@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -11,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 from schemas.errors import VipError
 from schemas.train_config import TrainConfig
 from vip.diffusion.pipeline import VIPOutpaintPipeline
-from vip.diffusion.released import is_released, load_released
+from vip.diffusion.released import frozen_parts, is_released, load_released
 from vip.diffusion.trusted import check_weights, loading
 
 
@@ -45,6 +46,18 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
     if config.prediction is not None and pipe.scheduler.config["prediction_type"] != config.prediction:
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=config.prediction)
     return pipe
+
+
+def load_frozen(folder: Path) -> dict[str, Any]:
+    """The parts of a pipeline folder that are never trained: ``vae``, ``text_encoder`` and ``tokenizer``.
+
+    Raises:
+        VipError: where ``folder`` is no such pipeline.
+    """
+    with quiet(), loading(folder):
+        parts = frozen_parts(folder)
+        check_weights(folder, parts)
+    return parts
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Read checkpoints of VIP's released code into our modules."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
@@ -45,15 +46,21 @@ def load_released(folder: Path, mask_mode: MaskMode = "nearest") -> VIPOutpaintP
     index = DiffusionPipeline.load_config(str(folder))
     scheduler = _SCHEDULERS.get(index.get("scheduler", ["", ""])[1], DDIMScheduler)
     return VIPOutpaintPipeline(
-        vae=AutoencoderKL.from_pretrained(str(folder / "vae"), dtype=torch.float32, use_safetensors=True),
-        text_encoder=CLIPTextModel.from_pretrained(
-            str(folder / "text_encoder"), dtype=torch.float32, use_safetensors=True
-        ),
-        tokenizer=CLIPTokenizer.from_pretrained(str(folder / "tokenizer")),
+        **frozen_parts(folder),
         unet=unet.eval(),
         control=control,
         scheduler=scheduler.from_pretrained(str(folder / "scheduler")),
     )
+
+
+def frozen_parts(folder: Path) -> dict[str, Any]:
+    """The parts of a pipeline that are never trained: ``vae``, ``text_encoder`` and ``tokenizer``, in float32."""
+    options = {"dtype": torch.float32, "use_safetensors": True}
+    return {
+        "vae": AutoencoderKL.from_pretrained(str(folder / "vae"), **options),
+        "text_encoder": CLIPTextModel.from_pretrained(str(folder / "text_encoder"), **options),
+        "tokenizer": CLIPTokenizer.from_pretrained(str(folder / "tokenizer")),
+    }
 
 
 def load_released_state(

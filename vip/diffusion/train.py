@@ -58,7 +58,14 @@ def train(
         pipe = load_pipeline(str(base_dir), config)
         shape = shape_of(pipe, config)
         census = take_census(shards, config)
-        encoder = Encoder(pipe.vae, pipe.tokenizer, pipe.text_encoder, accelerator.device, config.cache_mb)
+        encoder = Encoder(
+            pipe.vae,
+            pipe.tokenizer,
+            pipe.text_encoder,
+            accelerator.device,
+            cache_mb=config.cache_mb,
+            alone=config.encodes_alone,
+        )
         learner = Learner(pipe, config, accelerator)
         states = States(Path(scratch) / f"{config.state_key()}-{census.fingerprint}")
         resumed = learner.restore(states.latest())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,15 +35,18 @@ def paint_grid(
     """
     if not accelerator.is_main_process:
         return
+    pipe.to(accelerator.device)  # where all is precomputed, the frozen networks never went there
     wanted = config.validation
+    shards = [shard.model_copy(update={"latents": None, "embeddings": None}) for shard in shards]
     fixed = config.model_copy(update={"batch": wanted.samples, "dropout": 0.0, "half_dropout": 0.0})
     batch = next(iter(Batches(shards, census, fixed, shape)))
+    pixels = cast(torch.Tensor, batch.pixels).numpy()
     own = [parse_prompt(prompt.total) for prompt in batch.prompts]
     pairs = [wanted.prompts[place % len(wanted.prompts)] for place in range(wanted.samples)] if wanted.prompts else own
     pipe.set_progress_bar_config(disable=True)
     with accelerator.autocast():
         painted = pipe(
-            image=list(batch.pixels.numpy()),
+            image=list(pixels),
             mask_image=list(batch.masks[:, 0].numpy().astype(np.uint8)),
             num_inference_steps=wanted.inference_steps,
             guidance_scale=wanted.guidance,
@@ -52,8 +56,8 @@ def paint_grid(
             output_type="np",
             return_dict=False,
         )[0]
-    kept = np.where(batch.masks[:, 0, :, :, None].numpy() > 0, _GREY, batch.pixels.numpy()).astype(np.uint8)
-    columns = [batch.pixels.numpy(), kept, np.rint(painted * 255).astype(np.uint8)]
+    kept = np.where(batch.masks[:, 0, :, :, None].numpy() > 0, _GREY, pixels).astype(np.uint8)
+    columns = [pixels, kept, np.rint(painted * 255).astype(np.uint8)]
     grid = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(grid).save(path)

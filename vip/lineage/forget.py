@@ -27,6 +27,9 @@ from vip.lineage.twins import original_bytes, pixel_twins
 Progress = Callable[[str, int, int], None]
 REF = "takedowns"
 
+_PICTURED = {"samples": "samples.parquet", "latents": "latents.parquet"}
+"""Kinds that hold pictures of images -> the table that says whose."""
+
 
 @dataclass
 class TakedownPlan:
@@ -37,7 +40,7 @@ class TakedownPlan:
         images: SHA-256 of every image that goes -> the names it had.
         twins: those among them that were not asked for but have the same pixels -> the image that they equal.
         shards: hold the bytes.
-        derived: hold pixels made from them: samples and reports.
+        derived: hold pixels made from them, or what can be decoded to pixels: samples, latents and reports.
         datasets: refs of datasets that get a next version.
         captions: ids of the captions that describe them; the words stay.
         checkpoints, metrics: what had used them.
@@ -132,7 +135,7 @@ def _holders(index: LineageIndex, plan: TakedownPlan) -> None:
     plan.captions = sorted(set(plan.captions))
     plan.shards = [graph.artifact(index, number) for number in sorted(shards)]
     later = graph.descendants(index, sorted(shards | starts))
-    pictured = [row for row in later if row["kind"] == "samples" and _samples_hold(index, row, plan.images)]
+    pictured = [row for row in later if row["kind"] in _PICTURED and _pictures(index, row, plan.images)]
     # A page shows a few pictures of an exam and does not say which: every page made from such samples goes.
     pages = [row for row in graph.descendants(index, [row["id"] for row in pictured]) if row["kind"] == "report"]
     plan.derived = [graph.artifact(index, row["id"]) for row in (*pictured, *pages) if row["state"] == "live"]
@@ -141,18 +144,19 @@ def _holders(index: LineageIndex, plan: TakedownPlan) -> None:
     plan.metrics = [row["id"] for row in graph.metrics_of(index, evaluations)]
 
 
-def _samples_hold(index: LineageIndex, row: sqlite3.Row, images: dict[str, list[str]]) -> bool:
+def _pictures(index: LineageIndex, row: sqlite3.Row, images: dict[str, list[str]]) -> bool:
+    """Whether samples or latents show one of the images."""
     if row["state"] != "live":
         return False
     from storage.tables import read_table
 
-    owner = graph.artifact(index, row["id"])
-    if "samples.parquet" not in graph.loads(owner["outputs"]):
+    owner, name = graph.artifact(index, row["id"]), _PICTURED[row["kind"]]
+    if name not in graph.loads(owner["outputs"]):
         return True  # it does not say whose pictures it holds
-    from schemas.tables import GENERATED
+    from schemas.tables import GENERATED, LATENTS
 
-    path = f"{graph.folder(owner)}/samples.parquet"
-    table = read_table(index.backend.get(path), GENERATED, ["image_sha256"])
+    schema = GENERATED if row["kind"] == "samples" else LATENTS
+    table = read_table(index.backend.get(f"{graph.folder(owner)}/{name}"), schema, ["image_sha256"])
     return not set(images).isdisjoint(table.column(0).to_pylist())
 
 

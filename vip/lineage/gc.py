@@ -16,6 +16,9 @@ Progress = Callable[[str, int, int], None]
 RECORDS = ("gate", "evaluation", "promotion", "report")
 """Kept while the checkpoint, captions or evaluation that they speak of is kept: nobody names them, all ask for them."""
 
+DERIVED = {"latents": "shard", "embeddings": "captions"}
+"""Kind -> kind of the input that keeps it: nobody names it, and a run that trains on that input again wants it."""
+
 ALWAYS = ("suppression", "takedown")
 """Never collected."""
 
@@ -43,13 +46,16 @@ class GcPlan:
         return held + sum(size for _, size in self.leftovers)
 
 
-def plan_gc(store: ArtifactStore, history: int = 2, grace: timedelta = timedelta(hours=24)) -> GcPlan:
+def plan_gc(
+    store: ArtifactStore, history: int = 2, grace: timedelta = timedelta(hours=24), precomputed: bool = False
+) -> GcPlan:
     """Find what no ref reaches.
 
     Args:
         store: the root. Its manifests are read, not the index: nothing is deleted on the word of a derived file.
         history: how many entries of each ref count, the current one included; 2 leaves a roll-back.
         grace: what is younger stays.
+        precomputed: take latents and embeddings too that belong to what stays; a run that wants them makes them again.
 
     Raises:
         VipError: where a manifest cannot be read; what it leads to would be lost.
@@ -63,7 +69,7 @@ def plan_gc(store: ArtifactStore, history: int = 2, grace: timedelta = timedelta
         records = [
             made.ref
             for key, made in manifests.items()
-            if key not in kept and (made.kind in ALWAYS or (made.kind in RECORDS and _speaks_of(made, kept)))
+            if key not in kept and (made.kind in ALWAYS or _belongs(made, kept, precomputed))
         ]
         growing = bool(records)
         kept |= _reached(manifests, records)
@@ -109,6 +115,12 @@ def _reached(manifests: dict[tuple[Kind, str], Manifest], starts: list[ArtifactR
     return seen
 
 
-def _speaks_of(record: Manifest, kept: set[tuple[Kind, str]]) -> bool:
-    subjects = {"checkpoint"} if record.kind == "evaluation" else {"checkpoint", "caption_set", "evaluation"}
-    return any((ref.kind, ref.key) in kept for ref in record.inputs.values() if ref.kind in subjects)
+def _belongs(made: Manifest, kept: set[tuple[Kind, str]], precomputed: bool) -> bool:
+    """Whether something that no ref reaches stays for the sake of what is kept."""
+    if made.kind in DERIVED:
+        subjects = set() if precomputed else {DERIVED[made.kind]}
+    elif made.kind in RECORDS:
+        subjects = {"checkpoint"} if made.kind == "evaluation" else {"checkpoint", "caption_set", "evaluation"}
+    else:
+        return False
+    return any((ref.kind, ref.key) in kept for ref in made.inputs.values() if ref.kind in subjects)

@@ -10,6 +10,17 @@ from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Publication, Tombstone
 from storage.backend import Backend
 
+_MAIN = (
+    "captions.parquet",
+    "samples.parquet",
+    "samples.tar",
+    "metrics.parquet",
+    "names.parquet",
+    "latents.parquet",
+    "embeddings.parquet",
+)
+"""Files whose rows count as those of their artifact, the first that is there."""
+
 ID_BYTES = 16  # of a SHA-256; enough to tell any two rows apart
 
 
@@ -213,7 +224,7 @@ class Ingest:
 
 
 def _main_rows(manifest: Manifest) -> int | None:
-    for name in ("captions.parquet", "samples.parquet", "samples.tar", "metrics.parquet", "names.parquet"):
+    for name in _MAIN:
         output = manifest.outputs.get(name)
         if output is not None and output.rows is not None:
             return output.rows

@@ -3,13 +3,17 @@
 import hashlib
 import io
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 from diffusers import StableDiffusionInpaintPipeline
 from PIL import Image
 
+from schemas.bank import Bank
+from schemas.manifest import Recipe
 from schemas.prompt import total_prompt
-from schemas.region import BrushRegion, CentreRegion, View
+from schemas.region import CentreRegion, View
 from schemas.tables import CAPTIONS, SAMPLES
 from schemas.training import ShardCaptions
 from storage.shards import ShardWriter
@@ -66,9 +70,7 @@ def write_shards(folder, images=12, shards=2, regions=CENTRE, skip=(), test=(), 
                         "offset": offset,
                     }
                 )
-                for region in regions:
-                    if isinstance(region, BrushRegion):
-                        region = region.model_copy(update={"seed": number})
+                for _, region in Bank(view=VIEW, regions=regions).pairs(key):
                     centre, surrounding = WORDS[number % 6], f"{WORDS[(number + 2) % 6]}, {number}"
                     if number not in skip:
                         captions.append(_caption(key, region, centre, surrounding))
@@ -83,6 +85,27 @@ def write_shards(folder, images=12, shards=2, regions=CENTRE, skip=(), test=(), 
             )
         )
     return made
+
+
+def publish(store, shards, regions=CENTRE, spec="spec"):
+    """Put what :func:`write_shards` wrote into a store, as (shard, its captions)."""
+    bank = Bank(view=VIEW, regions=regions).model_dump(mode="json")
+    made = []
+    for shard in shards:
+        files = [Path(shard.tar), Path(shard.samples)]
+        recipe = Recipe(kind="shard", stage="build_shard", params={"prefix": Path(shard.tar).parent.name})
+        held = store.build(recipe, lambda folder, files=files: _copy(files, folder))[0]
+        params = {"spec": spec, "bank": bank, "round": 0}
+        recipe = Recipe(kind="captions", stage="project_shard", inputs={"shard": held.ref}, params=params)
+        rows = store.build(recipe, lambda folder, shard=shard: _copy([Path(shard.captions)], folder))[0]
+        made.append((held.ref, rows.ref))
+    return made
+
+
+def _copy(files, folder):
+    for file in files:
+        shutil.copy(file, folder / file.name)
+    return {}
 
 
 def _caption(key, region, centre, surrounding):

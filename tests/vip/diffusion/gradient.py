@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather
 from safetensors.torch import save_file
 
+from schemas.training import TrainJob
 from vip.diffusion.batches import Batches
 from vip.diffusion.census import take_census
 from vip.diffusion.encode import Encoder
@@ -16,7 +17,7 @@ from vip.diffusion.learner import Learner
 from vip.diffusion.load import load_pipeline
 from vip.diffusion.train import shape_of
 
-job = read_job(Path(sys.argv[1]))
+job = read_job(Path(sys.argv[1]), TrainJob)
 accelerator = Accelerator(cpu=True)
 pipe = load_pipeline(job.base_dir, job.config)
 for _, a in pipe.control.fusion():

@@ -34,6 +34,8 @@ _SCHEMAS = {
     "dataset": ("names.parquet", tables.NAMES),
     "captions": ("captions.parquet", tables.CAPTIONS),
     "gate": ("checks.parquet", tables.GATE_CHECKS),
+    "latents": ("latents.parquet", tables.LATENTS),
+    "embeddings": ("embeddings.parquet", tables.EMBEDDINGS),
     "samples": ("samples.parquet", tables.GENERATED),
     "evaluation": ("metrics.parquet", tables.METRICS),
 }
