@@ -1,0 +1,105 @@
+"""Storms: two at once and failing surroundings, twenty rounds of each with other moments; a table of what passed.
+
+    python -m bench.storms [--rounds N] [--worlds N] [--only WORDS]
+
+The scenarios are those of ``tests/storms``. Rounds mostly wait, so that several worlds work side by side.
+"""
+
+import argparse
+import multiprocessing
+import queue
+import random
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+from tests.storms.every import storms
+from tests.storms.world import World
+
+
+def main(quick: bool = False) -> None:
+    """Twenty rounds of every storm, or one."""
+    run(rounds=1 if quick else 20)
+
+
+def run(rounds: int, worlds: int = 2, only: str = "", seed: int = 0) -> bool:
+    """Make the rounds, first one of each, then the next; print every failure and the table.
+
+    Returns:
+        Whether all passed.
+    """
+    wanted = [storm.name for storm in storms() if only in storm.name]
+    spawn = multiprocessing.get_context("spawn")
+    todo: Queue[tuple[str, int]] = spawn.Queue()
+    done: Queue[tuple[str, int, str, float]] = spawn.Queue()
+    for number in range(rounds):
+        for name in wanted:
+            todo.put((name, seed + number))
+    passed: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    made: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="vip-storms-") as folder:
+        workers = [spawn.Process(target=_work, args=(Path(folder), place, todo, done)) for place in range(worlds)]
+        for worker in workers:
+            worker.start()
+        for name, number, problem, took in _results(done, workers, rounds * len(wanted)):
+            passed[name] += not problem
+            seconds[name] += took
+            made[name] += 1
+            if problem:
+                print(f"FAILED {name}, round {number}: {problem}", flush=True)
+        for worker in workers:
+            worker.join()
+    width = max(map(len, wanted))
+    for name in wanted:
+        print(
+            f"{name:{width}}  {passed[name]:3} of {made[name]} rounds  {seconds[name] / max(1, made[name]):5.1f} s each"
+        )
+    print(f"{sum(passed.values())} of {rounds * len(wanted)} rounds passed", flush=True)
+    return sum(passed.values()) == rounds * len(wanted)
+
+
+def _results(
+    done: "Queue[tuple[str, int, str, float]]", workers: list[Any], count: int
+) -> Iterator[tuple[str, int, str, float]]:
+    """What the workers report, until all is reported or none of them lives."""
+    while count:
+        try:
+            yield done.get(timeout=5)
+            count -= 1
+        except queue.Empty:
+            if not any(worker.is_alive() for worker in workers):
+                return
+
+
+def _work(folder: Path, place: int, todo: "Queue[tuple[str, int]]", done: "Queue[tuple[str, int, str, float]]") -> None:
+    known = {storm.name: storm for storm in storms()}
+    with World(folder / f"world-{place}", folder) as world:
+        while True:
+            try:
+                name, number = todo.get(timeout=2)
+            except queue.Empty:
+                return
+            began, problem = time.monotonic(), ""
+            try:
+                known[name].round(world, random.Random(f"{name} {number}"))
+            except AssertionError as error:
+                problem = str(error) or traceback.format_exc()
+            except Exception:  # noqa: BLE001 - whatever it is, the round has failed and the next one follows
+                problem = traceback.format_exc()
+            done.put((name, number, problem, time.monotonic() - began))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--worlds", type=int, default=2)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    raise SystemExit(not run(options.rounds, options.worlds, options.only, options.seed))
