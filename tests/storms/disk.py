@@ -97,12 +97,12 @@ def full(world: World, rng: random.Random) -> None:
 def read_only(world: World, rng: random.Random) -> None:
     with disk(world) as small:
         root = small.folder / "root"
-        copy_root(world.calm("captioned"), root, links=False)
+        copy_root(world.calm("sharded"), root, links=False)
         env = {"VIP_SCRATCH": str(world.new_folder())} if rng.random() < 0.5 else {}
         reading = [("audit", "verify"), ("ref", "list"), ("gc",), ("audit", "impact", "--image", world.first_image)]
         writing = [
-            world.arguments("trained"),
-            ("ref", "set", "other", "captions/scenes"),
+            world.arguments("captioned"),
+            ("ref", "set", "other", "dataset/scenes"),
             ("forget", world.first_image, "--reason", "asked to"),
             ("shard", str(world.images), "--name", "others", "--bits", "1"),
         ]
@@ -111,8 +111,8 @@ def read_only(world: World, rng: random.Random) -> None:
                 world.vip(*command, root=root, env=env).done()
             for command in rng.sample(writing, 2):
                 world.vip(*command, root=root, env=env).refused("Read-only file system", "Permission denied", "denied")
-        world.make("trained", root).done()
-        world.same(root, "trained")
+        world.make("captioned", root).done()
+        world.same(root, "captioned")
 
 
 def size_of(folder: Path) -> int:
