@@ -17,11 +17,14 @@ class Control(NamedTuple):
         center: (B, tokens, channels), the encoded centre text.
         surrounding: (B, tokens, channels), the encoded surrounding text.
         levels: the planned mask at every resolution of the UNet.
+        kept: keys and values by branch, filled by the first call that is handed it and read by the next ones: a sampler
+            calls many times with the same texts. None in training.
     """
 
     center: torch.Tensor
     surrounding: torch.Tensor
     levels: tuple[Level, ...]
+    kept: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] | None = None
 
 
 class KeyValue(nn.Module):
@@ -72,13 +75,19 @@ class CrossAttentionProcessor(PlainProcessor):
         """Return (1 - a) T + a E, with E computed at the positions of each branch only."""
         fusion, center, surrounding = self.parts
         total = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        level, center_text, surrounding_text = _unpack(control, self.level)
+        control = _given(control)
+        level = control.levels[self.level]
         enhanced = blend(
-            _cross(center, take(hidden_states, level.center_rows), center_text),
-            _cross(surrounding, take(hidden_states, level.surrounding_rows), surrounding_text),
+            self._cross(center, take(hidden_states, level.center_rows), control.center, control),
+            self._cross(surrounding, take(hidden_states, level.surrounding_rows), control.surrounding, control),
             level,
         )
         return torch.lerp(total, enhanced, fusion.to(total.dtype))
+
+    @staticmethod
+    def _cross(branch: Attention, features: torch.Tensor, text: torch.Tensor, control: Control) -> torch.Tensor:
+        attended = _attend_text(branch.to_q(features), branch, text, branch.heads, control)
+        return branch.to_out[1](branch.to_out[0](attended))
 
 
 class KeyValueProcessor(CrossAttentionProcessor):
@@ -95,12 +104,13 @@ class KeyValueProcessor(CrossAttentionProcessor):
     ) -> torch.Tensor:
         """Fuse before the output projection: it is affine and the weights add up to 1, so that one pass suffices."""
         fusion, center, surrounding = self.parts
-        level, center_text, surrounding_text = _unpack(control, self.level)
+        control = _given(control)
+        level = control.levels[self.level]
         query = attn.to_q(hidden_states)
         total = _attend(query, attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states), attn.heads)
         enhanced = blend(
-            _regional(query, level.center_rows, center, center_text, attn.heads),
-            _regional(query, level.surrounding_rows, surrounding, surrounding_text, attn.heads),
+            _attend_text(take(query, level.center_rows), center, control.center, attn.heads, control),
+            _attend_text(take(query, level.surrounding_rows), surrounding, control.surrounding, attn.heads, control),
             level,
         )
         fused = torch.lerp(total, enhanced, fusion.to(total.dtype))
@@ -120,24 +130,37 @@ class TransformerHook:
         Both branches see every position, because each one's self-attention reads the whole map.
         """
         fusion, center, surrounding = self.parts
-        level, center_text, surrounding_text = _unpack(kwargs["cross_attention_kwargs"]["control"], self.level)
+        control = _given(kwargs["cross_attention_kwargs"]["control"])
         (features,), (total,) = args, output
-        mask = level.mask.to(total.dtype)
+        mask = control.levels[self.level].mask.to(total.dtype)
         enhanced = torch.lerp(
-            center(features, encoder_hidden_states=center_text, return_dict=False)[0],
-            surrounding(features, encoder_hidden_states=surrounding_text, return_dict=False)[0],
+            center(features, encoder_hidden_states=control.center, return_dict=False)[0],
+            surrounding(features, encoder_hidden_states=control.surrounding, return_dict=False)[0],
             mask,
         )
         return (torch.lerp(total, enhanced, fusion.to(total.dtype)),)
 
 
-def _unpack(control: Control | None, level: int) -> tuple[Level, torch.Tensor, torch.Tensor]:
+def _given(control: Control | None) -> Control:
     if control is None:
         raise ValueError(
             "this UNet has C-T-S branches and was called without their texts and mask: call it through ControlledUNet, "
             "or detach the branches first"
         )
-    return control.levels[level], control.center, control.surrounding
+    return control
+
+
+def _attend_text(
+    query: torch.Tensor, branch: Attention | KeyValue, text: torch.Tensor, heads: int, control: Control
+) -> torch.Tensor:
+    """Attention of ``query`` (B, n, inner) to ``text`` (B, tokens, width) through the branch's keys and values."""
+    if control.kept is not None:
+        if branch not in control.kept:
+            control.kept[branch] = branch.to_k(text), branch.to_v(text)
+        return _attend(query, *control.kept[branch], heads)
+    if _less_work(query, text, heads) and _is_bare(branch.to_k) and _is_bare(branch.to_v):
+        return _attend_unprojected(query, branch, text, heads)
+    return _attend(query, branch.to_k(text), branch.to_v(text), heads)
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> torch.Tensor:
@@ -145,12 +168,24 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: 
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
-def _cross(branch: Attention, features: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    attended = _attend(branch.to_q(features), branch.to_k(text), branch.to_v(text), branch.heads)
-    return branch.to_out[1](branch.to_out[0](attended))
+def _is_bare(projection: nn.Module) -> bool:
+    """Whether a projection is its weight and no more: no bias, and nothing that others have wrapped around it."""
+    return type(projection) is nn.Linear and projection.bias is None
 
 
-def _regional(
-    query: torch.Tensor, rows: torch.Tensor, branch: KeyValue, text: torch.Tensor, heads: int
+def _less_work(query: torch.Tensor, text: torch.Tensor, heads: int) -> bool:
+    """Whether few positions read a long text: then it is less work to bring the queries to the text than back."""
+    (_, positions, inner), (_, tokens, width) = query.shape, text.shape
+    return positions * width * (inner + heads * tokens) < tokens * inner * (width + positions)
+
+
+def _attend_unprojected(
+    query: torch.Tensor, branch: Attention | KeyValue, text: torch.Tensor, heads: int
 ) -> torch.Tensor:
-    return _attend(take(query, rows), branch.to_k(text), branch.to_v(text), heads)
+    """The same attention by the associative law: q (W_k x)' = (q W_k) x', and p (W_v x) = W_v (p x), head by head."""
+    to_k, to_v = (part.weight.unflatten(0, (heads, -1)) for part in (branch.to_k, branch.to_v))
+    query = query.unflatten(-1, (heads, -1)).transpose(1, 2)
+    seen = text.unsqueeze(1).expand(-1, heads, -1, -1)
+    scale = query.shape[-1] ** -0.5
+    read = F.scaled_dot_product_attention(query @ to_k, seen, seen, scale=scale)
+    return (read @ to_v.transpose(-1, -2)).transpose(1, 2).flatten(2)

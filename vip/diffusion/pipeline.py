@@ -191,13 +191,14 @@ class VIPOutpaintPipeline(DiffusionPipeline):
 
         extra = self._step_options(eta, generator)
         self._num_timesteps = len(self.scheduler.timesteps)
+        kept: dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
         with self.progress_bar(total=self._num_timesteps) as bar:
             for step, timestep in enumerate(self.scheduler.timesteps):
                 if self._interrupt:
                     break
                 doubled = torch.cat([latents] * 2) if guided else latents
                 doubled = torch.cat([self.scheduler.scale_model_input(doubled, timestep), channels], dim=1)
-                noise = self.controlled(doubled, timestep, *texts, levels)
+                noise = self.controlled(doubled, timestep, *texts, levels, kept)
                 if guided:
                     away, towards = noise.chunk(2)
                     noise = away + guidance_scale * (towards - away)

@@ -26,6 +26,7 @@ class ControlledUNet(nn.Module):
         center: torch.Tensor,
         surrounding: torch.Tensor,
         levels: tuple[Level, ...],
+        kept: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> torch.Tensor:
         """Predict noise (or what the scheduler's prediction type says).
 
@@ -34,11 +35,13 @@ class ControlledUNet(nn.Module):
             timestep: () or (B,).
             total, center, surrounding: (B, tokens, channels) encoded texts.
             levels: the masks, from :func:`vip.diffusion.levels.plan_levels`, on the device of ``sample``.
+            kept: a dictionary, empty at first, to hand to every call with the same texts; see
+                :class:`~vip.diffusion.attention.Control`.
 
         Returns:
             (B, 4, h, w).
         """
-        control = Control(center, surrounding, tuple(levels))
+        control = Control(center, surrounding, tuple(levels), kept)
         return self.unet(sample, timestep, total, cross_attention_kwargs={"control": control}, return_dict=False)[0]
 
     def enable_gradient_checkpointing(self) -> None:

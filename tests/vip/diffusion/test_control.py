@@ -15,12 +15,12 @@ from vip.regions.mask import render_mask
 BRANCHES = ["cross_attention", "key_value", "transformer"]
 
 
-def inputs(batch=2, size=16, seed=0, keep=0.5):
+def inputs(batch=2, size=16, seed=0, keep=0.5, tokens=7):
     generator = torch.Generator().manual_seed(seed)
     view = View(width=size * 4, height=size * 4)
     mask = torch.from_numpy(render_mask(CentreRegion(keep=keep), view)).float().expand(batch, 1, -1, -1)
     sample = torch.randn(batch, 9, size, size, generator=generator)
-    texts = [torch.randn(batch, 7, 24, generator=generator) for _ in range(3)]
+    texts = [torch.randn(batch, tokens, 24, generator=generator) for _ in range(3)]
     return sample, torch.tensor([10, 500][:batch]), *texts, plan_levels(mask, (size, size), 3)
 
 
@@ -207,12 +207,12 @@ def reference(model, level_masks, sample, timestep, total, center, surrounding):
     return unet(sample, timestep, total).sample
 
 
-@pytest.mark.parametrize("keep", [0.5, 0.6])
+@pytest.mark.parametrize(("keep", "tokens"), [(0.5, 7), (0.6, 7), (0.6, 77)])
 @pytest.mark.parametrize("branches", BRANCHES)
 @torch.no_grad()
-def test_the_output_is_the_formula_in_float64(branches, keep):
+def test_the_output_is_the_formula_in_float64(branches, keep, tokens):
     model = controlled(branches, a=0.3)
-    sample, timestep, total, center, surrounding, levels = inputs(keep=keep)
+    sample, timestep, total, center, surrounding, levels = inputs(keep=keep, tokens=tokens)
     result = model(sample, timestep, total, center, surrounding, levels)
     model.double()
     wide = [value.double() for value in (total, center, surrounding)]
