@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast
 
 from schemas.errors import VipError
@@ -53,6 +54,7 @@ def train(
         VipError: where config, base and data do not go together.
     """
     started = time.monotonic()
+    _check_machine(config)
     accelerator = _accelerator(config, scratch)
     with _determinism(config.deterministic, config.seed):
         pipe = load_pipeline(str(base_dir), config)
@@ -127,6 +129,16 @@ def shape_of(pipe: VIPOutpaintPipeline, config: TrainConfig) -> Shape:
     levels = pipe.control.config["levels"]
     channels, timesteps = pipe.vae.config["latent_channels"], pipe.scheduler.config["num_train_timesteps"]
     return Shape(channels, view.height // factor, view.width // factor, levels, timesteps)
+
+
+def _check_machine(config: TrainConfig) -> None:
+    """Refuse what this machine cannot do, before anything is loaded."""
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise VipError("precision fp16 needs a GPU", "set precision to bf16 or no")
+    known = sorted(str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers())
+    missing = [tracker for tracker in config.trackers if tracker not in known]
+    if missing:
+        raise VipError(f"tracker {missing[0]} is not installed", f"there are: {', '.join(known)}")
 
 
 def _accelerator(config: TrainConfig, scratch: Path) -> Accelerator:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionInpaintPipeline
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from schemas.errors import VipError
 from schemas.region import BrushRegion, CentreRegion
@@ -137,6 +138,26 @@ def test_a_run_whose_hours_are_spent_keeps_its_state_and_the_next_one_goes_on(tm
     assert short.params() == config().params()  # no cap changes what comes out, so none changes a key
 
 
+def test_a_damaged_newest_state_costs_the_steps_behind_it_and_no_more(tmp_path, base, shards):
+    train(config(), base, shards, tmp_path / "one", tmp_path / "whole")
+    train(config(steps=4), base, shards, tmp_path / "two", tmp_path / "half")
+    (newest,) = (tmp_path / "two").rglob("step-00000004/tensors.safetensors")
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert train(config(), base, shards, tmp_path / "two", tmp_path / "again").resumed_from == 2
+    assert equal(tmp_path / "whole", tmp_path / "again")
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path, base, shards):
+    logs = []
+    for name, changes in (("large", {"batch": 6}), ("accumulated", {"batch": 3, "accumulation": 2})):
+        train(config(steps=3, **changes), base, shards, tmp_path / name, tmp_path / f"{name}-out")
+        logs.append(pq.read_table(tmp_path / f"{name}-out" / "losses.parquet").to_pylist())
+    for large, accumulated in zip(*logs, strict=True):
+        assert large["samples"] == accumulated["samples"]
+        assert large["loss"] == pytest.approx(accumulated["loss"], rel=1e-4)
+        assert large["grad_norm"] == pytest.approx(accumulated["grad_norm"], rel=1e-3)
+
+
 def test_a_finished_run_can_be_prolonged(tmp_path, base, shards):
     train(config(steps=4), base, shards, tmp_path / "s", tmp_path / "short")
     result = train(config(steps=6), base, shards, tmp_path / "s", tmp_path / "long")
@@ -211,6 +232,23 @@ def test_validation_grids_do_not_disturb_training(tmp_path, base, shards):
 def test_precision_checkpointing_and_trackers(tmp_path, base, shards, changes):
     result = train(config(steps=3, **changes), base, shards, tmp_path / "s", tmp_path / "out")
     assert result.final_loss == pytest.approx(1.0, abs=0.8)
+    if "trackers" in changes:
+        log = EventAccumulator(str(tmp_path / "s" / "logs" / "vip")).Reload()
+        assert {"loss", "lr", "fusion_lr", "grad_norm", "a/mid_block"} <= set(log.Tags()["scalars"])
+        assert [scalar.step for scalar in log.Scalars("a/mid_block")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "fp16"}, "fp16 needs a GPU"),
+        ({"trackers": ["tensorbord"]}, "tensorbord is not installed.*tensorboard"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_refused_at_once(tmp_path, base, shards, monkeypatch, changes, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(VipError, match=message):
+        train(config(**changes), base, shards, tmp_path / "s", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,16 @@ def test_the_plan_of_a_real_config_needs_no_weights():
     assert 10e9 < told.memory_bytes < 25e9
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_that_is_shipped_can_be_checked(path):
+    run = TrainRun.model_validate(yaml.safe_load(path.read_text())).train
+    told = plan(run)
+    assert told.steps == run.steps and told.samples == run.steps * run.batch * run.accumulation
+    assert 0 < told.trainable_parameters <= told.unet_parameters + told.branch_parameters
+    assert told.memory_bytes > 4 * (told.unet_parameters + told.branch_parameters + told.frozen_parameters)
+
+
 def test_the_plan_counts_the_data(tmp_path):
     shards = write_shards(tmp_path / "data", images=12, skip=(1,))
     told = plan(TrainConfig(view=VIEW, steps=20, batch=11), str(write_base(tmp_path / "base")), shards)
