@@ -44,15 +44,16 @@ def main(quick: bool = False) -> None:
             _reset_peak()
             start, used = time.perf_counter(), time.process_time()
             torch.nn.functional.mse_loss(run(sample, timestep, *arguments), target).backward()
-            took, cpu = time.perf_counter() - start, time.process_time() - used
+            took, cpu, peak = time.perf_counter() - start, time.process_time() - used, _peak()
             if turn:  # the first round warms up
                 wall[name].append(took)
                 spent[name].append(cpu)
-                peaks[name] = max(peaks[name], _peak())
+                peaks[name] = max(peaks[name], peak)
             unet.zero_grad(set_to_none=True)
             del run
             gc.collect()
-            print(f"  round {turn}  {name:16} {took:7.3f} s, of CPU {cpu:7.3f} s", file=sys.stderr, flush=True)
+            said = f"  round {turn}  {name:16} {took:7.3f} s, of CPU {cpu:7.3f} s, peak {peak:6.2f} GB"
+            print(said, file=sys.stderr, flush=True)
     width = "quarter width, " if quick else ""
     print(f"SD-1.5 inpainting UNet ({width}192 px, batch 1), forward + backward, {rounds} interleaved rounds, ", end="")
     print(f"{torch.get_num_threads()} threads; on a busy machine the seconds of CPU of one thread tell more")
