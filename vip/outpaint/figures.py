@@ -61,10 +61,12 @@ def checked(
     kept = weights[0, 0].numpy() == 0
     painter = Painter(pipeline, *texts, settings.guidance)
     sizes = plan_sizes(painter, canvas, settings)
-    tiles = painter.tiles(mask_at(canvas.mask, *sizes[-1]))
+    mask = mask_at(canvas.mask, *sizes[-1])
+    tiles = [*painter.tiles(mask), *painter.tiles(mask, shifted=True)]
     lines = edges_of(tiles, sizes[-1], canvas.mask.shape, painter.cell)
     sys.stdout.write(
-        f"{name}: {canvas.mask.shape[1]}x{canvas.mask.shape[0]}, passes {sizes}, {len(tiles)} tiles, {seconds:.0f} s\n"
+        f"{name}: {canvas.mask.shape[1]}x{canvas.mask.shape[0]}, passes {sizes}, "
+        f"{len(painter.tiles(mask))} tiles, {seconds:.0f} s\n"
         f"  kept pixels bit-exact outside the feather of {settings.feather}: "
         f"{bool((result[kept] == canvas.pixels[kept]).all())}, {kept.mean():.1%} of the canvas\n"
         f"  strongest step at a tile's edge {strongest_step(result, canvas.mask, lines):.2f}, "

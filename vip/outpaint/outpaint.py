@@ -114,13 +114,17 @@ def plan_sizes(painter: Painter, canvas: Canvas, settings: OutpaintSettings) -> 
     if settings.tiles == 0 or settings.strength == 0:
         return sizes
     finest = 1.0
-    while finest > first and len(painter.tiles(mask_at(canvas.mask, *_size(height, width, finest)))) > settings.tiles:
+    while finest > first and _most_tiles(painter, mask_at(canvas.mask, *_size(height, width, finest))) > settings.tiles:
         finest *= 0.92
     scale = first
     while scale * 1.25 < finest:
         scale = min(2 * scale, finest)
         sizes.append(_size(height, width, scale))
     return sizes
+
+
+def _most_tiles(painter: Painter, mask: np.ndarray) -> int:
+    return max(len(painter.tiles(mask, shifted)) for shifted in (False, True))
 
 
 def _paint(

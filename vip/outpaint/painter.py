@@ -35,8 +35,9 @@ class Painter:
 
     At every step each tile predicts the noise of its window; the predictions are averaged where tiles overlap, and the
     scheduler moves the whole canvas at once (MultiDiffusion, Bar-Tal et al., 2023). No tile comes before another, so
-    none can leave a border. What the centre shows is told only to tiles that see most of it: told to all, it would be
-    painted once more in every tile.
+    none can leave a border. In a refinement the tiles lie elsewhere at every other step, so that what a model likes to
+    put at one place of every picture does not come up once a tile. What the centre shows is told only to tiles that see
+    most of it: told to all, it would be painted once more in every tile.
 
     Args:
         pipeline: a trained pipeline.
@@ -60,10 +61,10 @@ class Painter:
             for texts in zip(*told, strict=True)
         ]
 
-    def tiles(self, mask: np.ndarray) -> list[Tile]:
-        """The tiles (in latent cells) of a canvas in which there is something to generate."""
+    def tiles(self, mask: np.ndarray, shifted: bool = False) -> list[Tile]:
+        """The tiles (in latent cells) of a canvas in which there is something to generate; see :func:`plan_tiles`."""
         height, width = (-(-length // self.cell) for length in mask.shape)
-        found = plan_tiles(height, width, self.tile, self.tile // 4)
+        found = plan_tiles(height, width, self.tile, self.tile // 4, shifted)
         return [tile for tile in found if mask[tile.times(self.cell).place].any()]
 
     @torch.no_grad()
@@ -99,34 +100,41 @@ class Painter:
         scheduler = self.pipeline.scheduler
         device, dtype = self.pipeline.unet.device, self.pipeline.unet.dtype
         size = (mask.shape[0] // self.cell, mask.shape[1] // self.cell)
-        pieces = self._pieces(pixels, mask, size)
+        grids = [self._pieces(pixels, mask, size)]
         scheduler.set_timesteps(steps, device=device)
         noise = torch.randn((1, self.pipeline.vae.config["latent_channels"], *size), generator=generator)
         noise = noise.to(device, dtype)
         timesteps = scheduler.timesteps
+        begun: torch.Tensor | None = None
         if start is None:
             latents = noise * scheduler.init_noise_sigma
         else:
+            grids.append(self._pieces(pixels, mask, size, shifted=True))
+            begun = self._encode_canvas(start, [*grids[0], *grids[1]], size)
             timesteps = timesteps[len(timesteps) - max(1, round(len(timesteps) * strength)) :]
             if hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(len(scheduler.timesteps) - len(timesteps))
-            latents = scheduler.add_noise(self._encode_canvas(start, pieces, size), noise, timesteps[:1])
+            latents = scheduler.add_noise(begun, noise, timesteps[:1])
         for number, timestep in enumerate(timesteps, 1):
             scaled = scheduler.scale_model_input(latents, timestep)
             predicted, weight = torch.zeros_like(latents), torch.zeros_like(latents[:, :1])
-            for piece in pieces:
+            for piece in grids[number % len(grids)]:
                 for tile, noise_of_tile, ramp in zip(
                     piece.tiles, self._predict(scaled, timestep, piece), piece.weights, strict=True
                 ):
                     rows, columns = tile.place
                     predicted[0, :, rows, columns] += ramp * noise_of_tile
                     weight[0, :, rows, columns] += ramp
-            # Where no tile looks, nothing is generated and nothing is read.
             predicted = torch.where(weight > 0, predicted / weight.clamp_min(1e-8), predicted)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+            if begun is not None:
+                # Where no tile looked, nothing is generated; a tile of the next step may read it as it was.
+                later = timesteps[number : number + 1]
+                beside = scheduler.add_noise(begun, noise, later) if len(later) else begun
+                latents = torch.where(weight > 0, latents, beside)
             if step is not None:
                 step(number, len(timesteps))
-        return self._decode(latents, pixels, pieces)[:height, :width]
+        return self._decode(latents, pixels, grids[0])[:height, :width]
 
     def _predict(self, latents: torch.Tensor, timestep: torch.Tensor, piece: _Piece) -> torch.Tensor:
         windows = torch.cat([latents[:, :, *tile.place] for tile in piece.tiles])
@@ -137,8 +145,10 @@ class Painter:
         away, towards = noise.chunk(2)
         return away + self.guidance * (towards - away)
 
-    def _pieces(self, pixels: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> list[_Piece]:
-        tiles = self.tiles(mask)
+    def _pieces(
+        self, pixels: np.ndarray, mask: np.ndarray, size: tuple[int, int], shifted: bool = False
+    ) -> list[_Piece]:
+        tiles = self.tiles(mask, shifted)
         return [self._piece(tiles[at : at + _BATCH], pixels, mask, size) for at in range(0, len(tiles), _BATCH)]
 
     def _piece(self, tiles: Sequence[Tile], pixels: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> _Piece:

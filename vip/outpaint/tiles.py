@@ -1,6 +1,7 @@
 """Tiles: windows of the model's own size that cover a canvas, and how they are blended."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +25,13 @@ class Tile(NamedTuple):
         return Tile(*(factor * value for value in self))
 
 
-def plan_tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
+def plan_tiles(height: int, width: int, tile: int, overlap: int, shifted: bool = False) -> list[Tile]:
     """Windows of at most ``tile`` x ``tile`` cells that cover ``height`` x ``width``.
 
-    Neighbours share at least ``overlap`` cells; where the windows do not come out even, they move closer together.
+    Neighbours share at least ``overlap`` cells; where the windows do not come out even, they move closer together. The
+    ``shifted`` ones lie midway between the others, with one more in a row and a column.
     """
-    rows, columns = (_starts(length, min(tile, length), overlap) for length in (height, width))
+    rows, columns = (_starts(length, min(tile, length), overlap, shifted) for length in (height, width))
     return [Tile(top, left, min(tile, height), min(tile, width)) for top in rows for left in columns]
 
 
@@ -40,11 +42,12 @@ def window(tile: Tile, height: int, width: int) -> np.ndarray:
     return np.outer(down, across).astype(np.float32)
 
 
-def _starts(length: int, tile: int, overlap: int) -> list[int]:
+def _starts(length: int, tile: int, overlap: int, shifted: bool) -> list[int]:
     if length <= tile:
         return [0]
     count = math.ceil((length - overlap) / (tile - overlap))
-    return [round(place * (length - tile) / (count - 1)) for place in range(count)]
+    starts = [round(place * (length - tile) / (count - 1)) for place in range(count)]
+    return [0, *((one + other) // 2 for one, other in pairwise(starts)), length - tile] if shifted else starts
 
 
 def _ramp(length: int, before: bool, after: bool) -> np.ndarray:

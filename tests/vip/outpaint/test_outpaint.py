@@ -93,6 +93,31 @@ def test_only_tiles_that_see_most_of_the_known_part_are_told_what_it_shows(pipel
     assert [not torch.equal(text, nothing) for text in of_tiles] == sees and 0 < sum(sees) < len(sees)
 
 
+def test_the_tiles_of_a_refinement_lie_elsewhere_at_every_other_step(pipeline, monkeypatch):
+    steps = []
+    plain = Painter._predict
+
+    def listening(self, latents, timestep, piece):
+        steps.append((int(timestep), [tile.place for tile in piece.tiles]))
+        return plain(self, latents, timestep, piece)
+
+    monkeypatch.setattr(Painter, "_predict", listening)
+    canvas = expanded(picture(90, 60), 30, 20, 30, 20)
+    painter = Painter(pipeline, "ball", "field", 1.0)
+    painter.paint(canvas.pixels, canvas.mask, 4, torch.Generator().manual_seed(1), canvas.pixels, 1.0)
+    looked = {}
+    for timestep, places in steps:
+        looked.setdefault(timestep, []).extend(places)
+    first, second, third, fourth = looked.values()
+    assert first == third != second == fourth
+    for places in (first, second):
+        seen = np.zeros((25, 38), bool)
+        for place in places:
+            seen[place] = True
+        cells = np.pad(canvas.mask, ((0, 0), (0, 2)), constant_values=1).reshape(25, 4, 38, 4).max(axis=(1, 3))
+        assert seen[cells == 1].all()
+
+
 def test_one_tile_is_painted_as_the_pipeline_paints_it(pipeline):
     # With a posterior of no width, sampling it (the pipeline) and taking its mode (the painter) are the same.
     weights = pipeline.vae.quant_conv
@@ -137,9 +162,10 @@ def test_large_canvases_are_painted_coarse_to_fine_within_the_limit_of_tiles(pip
     assert plan_sizes(painter, small, quick())[-1] == (96, 96)  # refined at the canvas's own scale
 
 
-def test_tiles_cover_the_canvas_and_their_weights_have_no_step():
+@pytest.mark.parametrize("shifted", [False, True])
+def test_tiles_cover_the_canvas_and_their_weights_have_no_step(shifted):
     for height, width in ((16, 16), (17, 40), (100, 33), (5, 90)):
-        tiles = plan_tiles(height, width, 16, 4)
+        tiles = plan_tiles(height, width, 16, 4, shifted)
         total = np.zeros((height, width))
         for tile in tiles:
             assert tile.height <= 16 and tile.width <= 16
