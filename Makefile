@@ -3,15 +3,20 @@
 # make bench  ratios, measured side by side in one run
 # make claim  the paper's claim on small models, hours, resumable; writes docs/claim.md
 # make lint   style, types, floors
+# make lock   write the hashes of all pins anew (requirements/hashes/), after a pin has changed
+# make audit  ask the advisory databases for known vulnerabilities of the pins; needs the internet
+# make sbom   bills of materials of both environments (CycloneDX) in build/sbom/
 #
 # PYTHON  the interpreter to make the environments with (3.11 or newer)
 # SERVE   cpu (default) or gpu: which pins the vLLM environment is made from
+# HASHES  set: installs only files whose hashes are known, as CI does (Python 3.11 with the CPU build of torch)
 
 PYTHON ?= python3
 SERVE ?= cpu
 PIP = -m pip --disable-pip-version-check -qq install
+pins = $(if $(HASHES),--no-deps --require-hashes -r requirements/hashes/$(1).txt,-r requirements/$(1).txt)
 
-.PHONY: setup demo test test-fast test-long test-soak bench lint nano claim clean
+.PHONY: setup demo test test-fast test-long test-soak bench lint lock audit sbom nano claim clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/.done .venv-serve/.done-$(SERVE)
@@ -19,7 +24,8 @@ setup: .venv/.done .venv-serve/.done-$(SERVE)
 .venv/.done: requirements/pipeline.txt pyproject.toml
 	@echo "Setting up the pipeline environment (.venv); some minutes the first time"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@.venv/bin/python $(PIP) -r requirements/pipeline.txt
+	@.venv/bin/python $(PIP) $(call pins,pipeline)
+	@.venv/bin/python -m pip --disable-pip-version-check -q check
 	@.venv/bin/python $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -27,23 +33,27 @@ setup: .venv/.done .venv-serve/.done-$(SERVE)
 .venv-serve/.done-$(SERVE): requirements/serve-$(SERVE).txt
 	@echo "Setting up the vLLM environment (.venv-serve); some minutes the first time"
 	@test -x .venv-serve/bin/python || $(PYTHON) -m venv .venv-serve
-	@.venv-serve/bin/python $(PIP) --no-deps -r requirements/serve-$(SERVE).txt
+	@.venv-serve/bin/python $(PIP) --no-deps $(call pins,serve-$(SERVE))
+	@touch $@
+
+.venv/.done-tools: .venv/.done requirements/tools.txt requirements/kubernetes.txt
+	@.venv/bin/python $(PIP) --no-deps $(call pins,kubernetes) $(call pins,tools)
 	@touch $@
 
 demo: setup
 	@.venv/bin/vip demo
 
-test: setup
+test: setup .venv/.done-tools
 	@.venv/bin/python -m pytest -m "not slow and not long and not soak" -n 2 --dist loadfile
 	@.venv/bin/python -m pytest -m "slow and not long" -n 2 --dist loadfile --durations=15
 
-test-long: setup
+test-long: setup .venv/.done-tools
 	@.venv/bin/python -m pytest -m long -n 2 --dist loadfile --durations=5
 
-test-soak: setup
+test-soak: setup .venv/.done-tools
 	@.venv/bin/python -m pytest -m soak --durations=10
 
-test-fast: .venv/.done
+test-fast: .venv/.done-tools
 	@.venv/bin/python -m pytest -m "not slow and not long and not soak" -n 2 --dist loadfile
 
 bench: setup
@@ -55,6 +65,19 @@ lint: .venv/.done
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache | tail -3
 	@.venv/bin/codespell
+
+lock: .venv/.done-tools
+	@.venv/bin/python requirements/lock.py
+
+audit: .venv/.done-tools
+	@.venv/bin/python requirements/audit.py
+
+sbom: setup .venv/.done-tools
+	@mkdir -p build/sbom
+	@for environment in .venv .venv-serve; do \
+	  .venv/bin/cyclonedx-py environment $$environment/bin/python --pyproject pyproject.toml --mc-type application \
+	    --output-reproducible --output-file build/sbom/$$environment.cdx.json; done
+	@ls build/sbom
 
 nano: setup
 	@.venv/bin/vip nano train

@@ -1,0 +1,97 @@
+"""Pins, their hashes, the audit and the bill of materials."""
+
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+REQUIREMENTS = Path(__file__).parents[1] / "requirements"
+sys.path.insert(0, str(REQUIREMENTS))
+
+from lock import LISTS, OTHER_BUILDS, locked, normal, pins  # noqa: E402
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_pin_has_the_hashes_of_its_files(name):
+    """Where this fails after a change of a pin: `make lock`."""
+    wanted = {normal(pin) for pin in pins(REQUIREMENTS / f"{name}.txt")}
+    hashes = locked(REQUIREMENTS / "hashes" / f"{name}.txt")
+    assert set(hashes) == wanted
+    assert all(digests and all(len(digest) == 64 for digest in digests) for digests in hashes.values())
+    for pin in wanted & set(OTHER_BUILDS):
+        assert set(OTHER_BUILDS[pin]) < set(hashes[pin])
+
+
+@pytest.mark.parametrize("together", [("pipeline", "kubernetes", "tools"), ("pipeline", "cuda", "kubernetes")])
+def test_lists_that_share_an_environment_name_no_package_twice(together):
+    names = [normal(pin).split("==")[0] for name in together for pin in pins(REQUIREMENTS / f"{name}.txt")]
+    assert sorted(names) == sorted(set(names))
+
+
+class Advisories(BaseHTTPRequestHandler):
+    """A stand-in for the OSV database, in which one package is vulnerable."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        known = {"id": "GHSA-aaaa-bbbb-cccc", "summary": "bad", "affected": [], "aliases": []}
+        vulnerable = asked["package"]["name"] == self.server.vulnerable
+        body = json.dumps({"vulns": [known]} if vulnerable else {}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def advisories():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Advisories)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def audit(url):
+    code = f"import sys; from audit import audit; sys.exit(audit('kubernetes', ['--osv-url', {url!r}]))"
+    return subprocess.run([sys.executable, "-c", code], cwd=REQUIREMENTS, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("vulnerable", "outcome"), [("kopf", 1), (None, 0)])
+def test_the_audit_says_what_the_advisory_database_knows(advisories, vulnerable, outcome):
+    advisories.vulnerable = vulnerable
+    done = audit(f"http://127.0.0.1:{advisories.server_port}")
+    assert done.returncode == outcome, done.stderr
+    assert ("GHSA-aaaa-bbbb-cccc" in done.stdout) == bool(outcome)
+
+
+def test_an_audit_that_cannot_ask_is_no_clean_bill():
+    done = audit("http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "nothing is known about kubernetes" in done.stderr
+
+
+@pytest.mark.long
+def test_the_bill_of_materials_is_valid_and_names_every_pin(tmp_path):
+    """As `make sbom` makes it, and read by CycloneDX's own validator once more."""
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    file = tmp_path / "sbom.json"
+    tool = Path(sys.executable).with_name("cyclonedx-py")
+    project = REQUIREMENTS.parent / "pyproject.toml"
+    command = [tool, "environment", sys.executable, "--pyproject", project, "--mc-type", "application"]
+    subprocess.run([*command, "--output-reproducible", "--output-file", file], check=True, capture_output=True)
+    text = file.read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    assert bill["metadata"]["component"]["name"] == "vip-outpaint"
+    found = {normal(f"{one['name']}=={one['version'].split('+')[0]}") for one in bill["components"]}
+    assert found >= {normal(pin) for pin in pins(REQUIREMENTS / "pipeline.txt")}
+    assert str(REQUIREMENTS.parent) not in text
