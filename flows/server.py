@@ -14,6 +14,12 @@ from vip.processes import OwnedProcess, free_port, wait_until
 
 READY_SECONDS = 300
 
+DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+"""Prefect's own setting: where a server keeps its runs. SQLite in its home where nothing is set."""
+
+_OLD_NAME = "PREFECT_API_DATABASE_CONNECTION_URL"
+_DATABASES = ("postgresql+asyncpg://", "sqlite+aiosqlite://")
+
 # Telemetry off; no colour codes in log files; the console of the run stays calm, Prefect's page gets every line.
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -29,16 +35,19 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
     """The API URL of a Prefect server, for as long as the block lasts.
 
     The one that is configured (``PREFECT_API_URL`` or the active profile) is used as it is. Otherwise one is
-    started on loopback with SQLite under ``home``; where another run holds that home, the next one is taken.
+    started on loopback; where another run holds ``home``, the next one is taken. It keeps its runs in SQLite there,
+    or in the database that the environment names, such as a PostgreSQL.
 
     Raises:
-        VipError: where the server does not answer in time or dies, with the last lines of its log.
+        VipError: where the server does not answer in time or dies, with the last lines of its log, or the database is
+            of no kind that Prefect knows.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     configured = configured_url()
     if configured:
         yield configured
         return
+    _check_database()
     lock = _take_home(home)
     place = Path(lock.name).parent
     port = free_port()
@@ -70,6 +79,14 @@ def _reread_settings() -> None:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
+
+
+def _check_database() -> None:
+    """Refuse a URL that Prefect would refuse, without repeating it as Prefect would: it holds a password."""
+    url = os.environ.get(DATABASE) or os.environ.get(_OLD_NAME)
+    if url and not url.startswith(_DATABASES):
+        remedy = "write postgresql+asyncpg://user:password@host/name"
+        raise VipError(f"the URL in {DATABASE} names no database that Prefect knows", remedy)
 
 
 def _drain() -> None:
