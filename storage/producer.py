@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import os
 import subprocess
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def _versions() -> dict[str, str]:
 
 @functools.cache
 def _commit() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the checkout this code runs from; None for an installed wheel."""
+    """Commit and dirty flag of the checkout this code runs from; in an image, which has none, ``VIP_COMMIT``."""
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():
-        return None, None
+        return os.environ.get("VIP_COMMIT") or None, None
     try:
         commit = _git(here, "rev-parse", "HEAD")
         return commit, bool(_git(here, "status", "--porcelain", "--untracked-files=no"))

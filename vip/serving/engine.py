@@ -15,9 +15,12 @@ from schemas.errors import VipError
 from schemas.spec import CaptionSpec
 from storage.models import find_model, model_digest
 from vip.processes import OwnedProcess, free_port, last_lines, wait_until
-from vip.serving.http import api_key
+from vip.serving.http import API_KEY, api_key
 from vip.serving.identity import model_label, served_name
 
+_LOOPBACK = ("127.0.0.1", "localhost")
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not listened at
+_OURS = ("--host", "--port", "--model", "--served-model-name", "--api-key")
 STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
 """Without ``disable_any_whitespace`` a small model answers a JSON schema with white space until it is cut."""
 
@@ -54,12 +57,16 @@ class Engine:
         model_id: first half of the served name, the second is the digest of the weights; how the model is called where
             None.
         log: file for the server's output.
-        port: TCP port on 127.0.0.1; a free one where None.
+        port: TCP port; a free one where None.
+        host: address to listen at; beyond loopback a key is demanded.
         dtype: as vLLM names it.
         max_model_len: context in tokens; vLLM's own choice where None.
         eager: no compilation; quicker to start, and what a small model on a CPU wants.
         ready_seconds: deadline for the first healthy answer.
         arguments: further arguments for vLLM.
+
+    Raises:
+        VipError: where the model or the serving environment is not to be had, or others could ask without a key.
     """
 
     def __init__(
@@ -76,6 +83,10 @@ class Engine:
         arguments: tuple[str, ...] = (),
         serve_python: Path | None = None,
     ) -> None:
+        if host not in _LOOPBACK and api_key() is None:
+            raise VipError(f"{host} is open to others, and there is no key to keep them out", f"set {API_KEY}")
+        for taken in {argument.partition("=")[0] for argument in arguments} & set(_OURS):
+            raise VipError(f"{taken} is not for vLLM to be told", f"use the option of `vip serve`, or {API_KEY}")
         folder = find_model(str(model), "captioner")
         self.model, self.log, self.host = str(folder), log, host
         self.port = port or free_port(host)
@@ -87,8 +98,8 @@ class Engine:
 
     @property
     def endpoint(self) -> str:
-        """Base URL of the server."""
-        return f"http://{self.host}:{self.port}"
+        """Base URL of the server, for this machine where it listens at every address."""
+        return f"http://{'127.0.0.1' if self.host == _EVERYWHERE else self.host}:{self.port}"
 
     @property
     def pid(self) -> int | None:

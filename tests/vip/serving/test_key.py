@@ -1,6 +1,9 @@
 """The key of an endpoint: shown to every server and written nowhere; real vLLM is asked in test_engine.py."""
 
 import hashlib
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -9,9 +12,11 @@ from schemas.errors import VipError
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import captions_of, make_dataset, make_spec, make_tokenizer, run, write_images
 from vip.captioning.endpoint import ClientSettings
+from vip.serving.engine import Engine, find_serve_python
 from vip.serving.http import LONGEST_BODY, fetch
 from vip.serving.identity import base_url, served_models
 
+ROOT = Path(__file__).parents[3]
 KEY = "sk-kEyKeYkEyKeY0123456789"
 
 
@@ -106,3 +111,32 @@ def test_an_endless_answer_costs_its_row_and_no_memory(store, dataset, spec, tmp
     captions, rejects = captions_of(store, made)
     assert len(captions) == 11
     assert [row["reason"] for row in rejects] == ["server_error"]
+
+
+def test_our_own_server_listens_to_others_only_with_a_key(tmp_path, monkeypatch):
+    monkeypatch.delenv("VIP_API_KEY", raising=False)
+    with pytest.raises(VipError, match="no key to keep them out"):
+        Engine("nano", tmp_path / "log", host="0.0.0.0")
+    monkeypatch.setenv("VIP_API_KEY", KEY)
+    engine = Engine("nano", tmp_path / "log", host="0.0.0.0", port=8000)
+    assert engine.endpoint == "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize("argument", ["--host", "--host=0.0.0.0", "--api-key", "--served-model-name=x"])
+def test_what_a_server_is_told_by_us_cannot_be_told_around_us(argument, tmp_path):
+    """Else a key would stand in the list of processes, or a server without one be open to others."""
+    with pytest.raises(VipError, match="not for vLLM"):
+        Engine("nano", tmp_path / "log", arguments=(argument, "value"))
+
+
+def test_the_serving_environment_runs_vip_serve_by_itself():
+    """deploy/serve.Dockerfile installs no more than that environment."""
+    done = subprocess.run(
+        [find_serve_python(), "-m", "flows.cli", "serve", "--host", "0.0.0.0"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "VIP_API_KEY": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "vip: 0.0.0.0 is open to others, and there is no key to keep them out; set VIP_API_KEY\n"
