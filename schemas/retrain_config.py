@@ -1,10 +1,13 @@
 """Retrain config: one file that says the whole run, from a source of images to a report."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from schemas.approval import ApprovalRules
 from schemas.bank import Bank
 from schemas.budget import Budget
+from schemas.endpoint import refuse_secrets
 from schemas.evaluate_config import EvaluateConfig
 from schemas.gate import GateThresholds
 from schemas.pricing import Price
@@ -32,7 +35,7 @@ class CaptionConfig(BaseModel):
     spec: str = "nano-joint"
     imagined: str | None = "nano-imagine"
     model: str | None = None
-    endpoints: tuple[str, ...] = ()
+    endpoints: tuple[Annotated[str, AfterValidator(refuse_secrets)], ...] = ()
     gate: GateThresholds = GateThresholds()
     budget: Budget = Budget()
     price: Price = Price()

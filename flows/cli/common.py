@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -69,10 +70,16 @@ def one_line(text: str) -> str:
     """A text that may quote a hostile file, on one line of at most 2,000 characters, without control characters."""
     line = " ".join(text.split())
     line = line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
-    return "".join(character if character.isprintable() else "\ufffd" for character in line)
+    return plain(line)
+
+
+def plain(text: str) -> str:
+    """A text of anyone's without what would colour or command a terminal, or turn the reading direction."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 _LONGEST_LINE = 2000
+_COMMANDING = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # what JSON leaves as it is
 _REMEDIES = {
     errno.ENOSPC: "make room; what was done is kept, run again to go on",
     errno.EDQUOT: "make room; what was done is kept, run again to go on",
@@ -96,12 +103,13 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+    click.echo(_COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None) -> None:
     """Aligned columns on standard output, plain enough for a log."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[plain(str(cell)) for cell in row] for row in rows]
     if header:
         cells.insert(0, list(header))
     if not cells:

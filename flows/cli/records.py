@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flows.cli.common import print_json, print_table
+from flows.cli.common import plain, print_json, print_table
 
 _DIGEST = re.compile(r"(?<![\w/])([0-9a-f]{16})[0-9a-f]{16,48}(?![\w/.])")  # alone, not in the path of a file
 _WIDE = 100
@@ -71,7 +71,7 @@ def _cell(value: Any) -> str:
         return ", ".join(f"{name} {_cell(one)}" for name, one in value.items() if one not in (None, "", [], {}))
     if isinstance(value, list):
         return ", ".join(_cell(one) for one in value)
-    return "" if value is None else " ".join(str(value).split()) or repr(value)
+    return "" if value is None else plain(" ".join(str(value).split())) or repr(value)
 
 
 def _short(value: Any) -> str:

@@ -1,5 +1,9 @@
 """The console of a run: few lines, the last one always, the same work twice told twice."""
 
+import json
+
+from flows.cli.common import print_json, print_table
+from flows.cli.records import print_record
 from flows.console import Console
 
 
@@ -17,3 +21,15 @@ def test_a_quiet_console_says_nothing(capsys):
     console.say("hello")
     console.progress("captioning", 3, 3)
     assert capsys.readouterr().err == ""
+
+
+def test_what_a_stranger_wrote_neither_colours_nor_commands_the_terminal(capsys):
+    """A caption or a file name with escape sequences, a bell, and a mark that turns the reading direction."""
+    hostile = "\x1b[31mred\x1b]0;title\x07 \u202ewolf\x9b2J"
+    print_table([("caption", hostile)])
+    print_record({"caption": {"text": hostile, "told": [{"raw": hostile}]}, "name": hostile})
+    print_json({"text": hostile})
+    said = capsys.readouterr().out
+    assert said.count("wolf") == 5
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(said)
+    assert json.loads(said[said.index("{") :])["text"] == hostile

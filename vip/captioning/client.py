@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from schemas.endpoint import API_KEY
 from schemas.errors import VipError
 from vip.captioning.endpoint import ClientSettings, Endpoint, describe, read_body
 from vip.captioning.reply import Reply, error_text, read_reply
 from vip.captioning.request import Request
-from vip.serving.http import API_KEY, auth_headers
+from vip.serving.http import auth_headers
 
 _HEADERS = {"Content-Type": "application/json"}
 _FATAL = {401: "refuses us", 403: "refuses us", 404: "does not know the model or the path"}

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from schemas.endpoint import API_KEY
 from schemas.errors import VipError
 from schemas.spec import CaptionSpec
 from storage.models import find_model, model_digest
 from vip.processes import OwnedProcess, free_port, last_lines, wait_until
-from vip.serving.http import API_KEY, api_key
+from vip.serving.http import api_key
 from vip.serving.identity import model_label, served_name
 
 _LOOPBACK = ("127.0.0.1", "localhost")

@@ -6,10 +6,8 @@ import urllib.request
 from email.message import Message
 from typing import IO, Any
 
+from schemas.endpoint import API_KEY
 from schemas.errors import VipError
-
-API_KEY = "VIP_API_KEY"
-"""Environment variable with the key that our servers demand and every endpoint is shown; it is written nowhere."""
 
 LONGEST_BODY = 4 << 20
 """Bytes of a body that are read at most; an answer of 1 MB is a thousand times what a caption takes."""

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from schemas.endpoint import refuse_secrets
 from schemas.errors import VipError
 from schemas.spec import ModelIdentity
 from storage.models import model_digest
-from vip.serving.http import API_KEY, fetch
+from vip.serving.http import fetch
 
 
 def served_name(model_id: str, digest: str) -> str:
@@ -72,9 +73,7 @@ def base_url(endpoint: str) -> str:
     Raises:
         VipError: where it is no http(s) URL, or holds a user, a password or a query; those are not repeated.
     """
-    if "@" in endpoint or "?" in endpoint:
-        raise VipError("an endpoint holds a user, a password or a query", f"give the bare URL, and a key in {API_KEY}")
-    url = endpoint.rstrip("/")
+    url = refuse_secrets(endpoint).rstrip("/")
     url = url.removesuffix("/v1")
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise VipError(f"'{endpoint}' is no endpoint", "give a URL such as http://127.0.0.1:8000")

@@ -3,7 +3,7 @@
 import click
 
 from flows.cli.audit.answer import show_progress
-from flows.cli.common import print_json, print_table, shared_options
+from flows.cli.common import plain, print_json, print_table, shared_options
 
 
 @click.command()
@@ -24,9 +24,9 @@ def verify(root: str, as_json: bool) -> None:
         print_json(asdict(found) | {"ok": found.ok})
     else:
         for note in found.notes:
-            click.echo(f"note     {note.file}: {note.problem}")
+            click.echo(f"note     {plain(note.file)}: {plain(note.problem)}")
         for problem in found.problems:
-            click.echo(f"PROBLEM  {problem.file}: {problem.problem}")
+            click.echo(f"PROBLEM  {plain(problem.file)}: {plain(problem.problem)}")
         print_table(
             [
                 ("artifacts", f"{found.artifacts:,} stand, {found.removed:,} removed on purpose"),
