@@ -15,6 +15,12 @@ def scratch_folder(root: str) -> Path:
     return scratch.scratch_folder(Backend(root))
 
 
+def drawn_folder(root: str, name: str) -> Path:
+    """Where scenes drawn for a run lie: in the root where that is a local folder, else in scratch."""
+    backend = Backend(root)
+    return (Path(backend.root) if backend.is_local else scratch_folder(root)) / name
+
+
 def prefect_home(root: str) -> Path:
     """Where the local Prefect server of a root keeps its database."""
     return scratch_folder(root) / "prefect"

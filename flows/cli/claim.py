@@ -1,7 +1,5 @@
 """``vip claim``: the paper's claim on nano models."""
 
-from pathlib import Path
-
 import click
 
 from flows.cli.common import print_json, shared_options, validated
@@ -49,14 +47,14 @@ def command(
         evaluate=default.evaluate.model_copy(update={"images": images, "preset": preset}),
     )
     from flows.console import console
-    from flows.run import local_run
+    from flows.run import drawn_folder, local_run
 
     console.quiet = as_json
     with local_run(root):
         from flows.claim import claim
         from vip.nano.dataset import write_scenes
 
-        source = Path(root) / "scenes"
+        source = drawn_folder(root, "scenes")
         write_scenes(source, scenes)
         page = claim(root, str(source), config, out)
     if as_json:

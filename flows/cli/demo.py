@@ -20,7 +20,7 @@ def command(images: str | None, size: int, steps: int, endpoints: tuple[str, ...
     """
     from flows.cli.result import show_result
     from flows.console import console
-    from flows.run import local_run
+    from flows.run import drawn_folder, local_run
 
     console.quiet = as_json
     with local_run(root):
@@ -28,7 +28,7 @@ def command(images: str | None, size: int, steps: int, endpoints: tuple[str, ...
         from flows.retrain import retrain
         from vip.nano.dataset import write_scenes
 
-        source = images or str(_images_folder(root))
+        source = images or str(drawn_folder(root, "demo-images"))
         if images is None:
             write_scenes(Path(source), size)  # what stands there already is the user's to change
         console.say(f"Images: {source}")
@@ -38,12 +38,3 @@ def command(images: str | None, size: int, steps: int, endpoints: tuple[str, ...
         print_json(result)
         return
     show_result(root, result)
-
-
-def _images_folder(root: str) -> Path:
-    """Where the drawn scenes lie: in the root where that is a local folder, else in scratch."""
-    from flows.run import scratch_folder
-    from storage.backend import Backend
-
-    backend = Backend(root)
-    return (Path(backend.root) if backend.is_local else scratch_folder(root)) / "demo-images"
