@@ -8,17 +8,19 @@ Arithmetic on rates that were measured on one engine and one root; docs/scale.md
 import math
 from dataclasses import dataclass, fields
 
+from storage.claims import BEAT_SECONDS
+
 SHARD_OBJECTS = 5
 """Of a shard: ``samples.tar``, ``samples.parquet``, ``rejects.parquet``, its manifest, its publication."""
 
-CAPTIONS_OBJECTS = 4
-"""Of the captions of a shard: ``captions.parquet``, ``rejects.parquet``, manifest, publication."""
+CAPTIONS_OBJECTS = 5
+"""Of the captions of a shard: ``captions.parquet``, ``rejects.parquet``, manifest, publication; and its claim."""
 
 SEGMENT_OBJECTS = 2
 """Of a segment of answers: its Parquet file and its record."""
 
-FIXED_OBJECTS = 9
-"""Of a dataset (4), a caption set (3), a partition of answers (1) and a ref (1)."""
+FIXED_OBJECTS = 10
+"""Of a dataset (4), a caption set (3), a partition of answers (1), a ref (1), the end of an asking process (1)."""
 
 FINISHED_LOOKUPS = 3
 """Objects that a plan reads to find the captions of one shard finished."""
@@ -81,7 +83,7 @@ class Bill:
     Attributes:
         seconds: of captioning, all engines busy.
         segments: of answers: each shard ends one, each publication cuts one.
-        objects: in the store.
+        objects: in the store, beats of one asking process among them.
         listing: requests that list every object once.
         lookups: reads by which a plan finds everything finished.
         gpu_cost, request_cost: once; the second for writing every object and one such plan.
@@ -112,7 +114,8 @@ def bill(work: Workload) -> Bill:
     gpu_seconds = requests / work.rate
     seconds = gpu_seconds / work.engines
     segments = shards + math.ceil(seconds / work.publish_every)
-    objects = shards * (SHARD_OBJECTS + CAPTIONS_OBJECTS) + segments * SEGMENT_OBJECTS + FIXED_OBJECTS
+    beats = math.ceil(seconds / BEAT_SECONDS)
+    objects = shards * (SHARD_OBJECTS + CAPTIONS_OBJECTS) + segments * SEGMENT_OBJECTS + beats + FIXED_OBJECTS
     stored = work.images * (work.image_bytes + SAMPLE_BYTES + CAPTION_BYTES) + requests * ANSWER_BYTES
     listing, lookups = math.ceil(objects / LIST_PAGE), shards * FINISHED_LOOKUPS
     return Bill(

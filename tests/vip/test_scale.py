@@ -44,7 +44,8 @@ def test_a_root_holds_as_many_objects_as_are_counted(made):
     root, _, _ = made
     segments = len(sizes(root, "answers/*/*/*.parquet"))
     objects = [path for path in root.rglob("*") if path.is_file() and "scratch" not in path.relative_to(root).parts]
-    counted = 2 * (scale.SHARD_OBJECTS + scale.CAPTIONS_OBJECTS) + segments * scale.SEGMENT_OBJECTS
+    beats = len(sizes(root, "claims/*/holders/*/0*.json"))
+    counted = 2 * (scale.SHARD_OBJECTS + scale.CAPTIONS_OBJECTS) + segments * scale.SEGMENT_OBJECTS + beats
     assert len(objects) == counted + scale.FIXED_OBJECTS
 
 
@@ -80,7 +81,7 @@ def test_the_bill_adds_up():
     work = scale.Workload(images=1000, image_bytes=0, bits=0, rate=10.0, engines=4, gpu_hour=3600.0)
     found = scale.bill(work)
     assert (found.requests, found.seconds, found.gpu_days) == (1000, 25.0, 100 / 86_400)
-    assert found.segments == 1 + 5 and found.objects == 9 + 2 * 6 + 9
+    assert found.segments == 1 + 5 and found.objects == 10 + 2 * 6 + 3 + 10
     assert found.gpu_cost == pytest.approx(100.0)
     assert scale.bill(scale.Workload(requests=2)).gpu_cost == 2 * scale.bill(scale.Workload()).gpu_cost
 

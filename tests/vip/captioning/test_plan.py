@@ -1,5 +1,7 @@
 """The plan: up to date, missing, stale with causes; retries, second draws, previews and estimates."""
 
+import threading
+import uuid
 from contextlib import closing
 from zlib import crc32
 
@@ -8,6 +10,8 @@ import pytest
 from schemas.bank import Bank
 from schemas.pricing import Price
 from schemas.region import CentreRegion, SidesRegion, View
+from storage.store import ArtifactStore
+from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, captions_of, make_dataset, make_spec, run, write_images
 from vip.captioning.ask import ask
 from vip.captioning.compare import compare_sets, noise_floor, preview
@@ -200,3 +204,21 @@ def test_refusals_of_ragged_sets(store, dataset, spec, tokenizer, endpoint, scra
     with pytest.raises(VipError, match="no answer yet"):
         fresh = make_spec(tokenizer, sampling={"seed": 9})
         project_shard(store, store.require(captions[0].inputs["shard"]), fresh, BANK)
+
+
+def test_a_store_over_a_network_is_asked_for_many_shards_at_once_and_in_order(spec, scratch, tmp_path):
+    """Look-ups that wait for each other: they would never end one after another."""
+    remote = ArtifactStore(f"memory://plan-{uuid.uuid4().hex}")
+    dataset = make_dataset(remote, write_images(tmp_path / "images", 24))
+    with serving(FakeServer()) as url:
+        run(remote, dataset, spec, [url], scratch)
+    together, find = threading.Barrier(4, timeout=20), remote.find
+
+    def waiting(recipe):
+        together.wait()
+        return find(recipe)
+
+    remote.find = waiting
+    plan = plan_captions(remote, dataset, spec, BANK)
+    assert list(plan.done) == list(plan.shards) and len(plan.done) == 4 and not plan.work
+    assert all(made.inputs["shard"] == plan.shards[prefix] for prefix, made in plan.done.items())
