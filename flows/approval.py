@@ -1,7 +1,9 @@
 """Approval: the run pauses until a person says on Prefect's page, or through its API, whether to promote."""
 
+import asyncio
+
 from prefect.exceptions import FlowPauseTimeout
-from prefect.flow_runs import pause_flow_run
+from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
 
 from flows.console import console
@@ -9,6 +11,8 @@ from schemas.approval import Approval, ApprovalRules
 from schemas.errors import VipError
 
 _LOOK_SECONDS = 5
+_LATER = 600
+"""Seconds after us at which the server would end the run by itself, without saying for what nobody came."""
 
 
 def ask_person(name: str, reasons: list[str], rules: ApprovalRules) -> Approval:
@@ -27,13 +31,19 @@ def ask_person(name: str, reasons: list[str], rules: ApprovalRules) -> Approval:
         description=f"Promote the new checkpoint of **{name}**?\n\n{shown}"
     )
     console.say(f"  waiting for a person to resume this run on Prefect's page, {rules.hours:g} h at most")
+    seconds = rules.hours * 3600
+
+    async def wait() -> Approval:
+        async with asyncio.timeout(seconds):
+            said = await apause_flow_run(
+                wait_for_input=form, timeout=int(seconds) + _LATER, poll_interval=_LOOK_SECONDS, key="promotion"
+            )
+        return Approval.model_validate(said.model_dump(include=set(Approval.model_fields)))
+
     try:
-        said = pause_flow_run(
-            wait_for_input=form, timeout=int(rules.hours * 3600), poll_interval=_LOOK_SECONDS, key="promotion"
-        )
-    except FlowPauseTimeout:
+        return asyncio.run(wait())
+    except (TimeoutError, FlowPauseTimeout):
         raise VipError(
             f"nobody said within {rules.hours:g} h whether to promote the checkpoint",
             "run again to be asked again; what was made is kept",
         ) from None
-    return Approval.model_validate(said.model_dump(include=set(Approval.model_fields)))

@@ -128,7 +128,6 @@ def test_a_killed_worker_leaves_a_crashed_run_and_the_next_one_finishes_its_work
         lenient = {"metrics": ["psnr_known_unpasted"], "margins": {"psnr_known_unpasted": 1000}}
         config = {**season.config, "promote": lenient}
         unheard = season.trigger("retrain/retrain", config=config | {"approval": {"hours": 0.001}})
-        following = season.trigger("retrain/retrain", config=config | {"approval": {"hours": 1}})
         assert season.over(season.trigger("verify/verify")).type.value == "COMPLETED"
         state = season.over(killed)
         assert state.type.value == "CRASHED" and "no heartbeat for 90 s" in state.message
@@ -137,6 +136,7 @@ def test_a_killed_worker_leaves_a_crashed_run_and_the_next_one_finishes_its_work
         assert told["flow"] == "retrain" and "no heartbeat" in told["reason"] and "train.log" in told["logs"]
         assert season.over(unheard).type.value == "FAILED"
         assert "nobody said within 0.001 h" in season.told(unheard)["reason"]
+        following = season.trigger("retrain/retrain", config=config | {"approval": {"hours": 1}})
         season.wait(lambda: season.state(following).name == "Paused", "a person to be asked")
         assert Refs(season.store.backend).get("promoted/scenes") == promoted and len(season.promotions()) == 1
         season.client.resume_flow_run(
