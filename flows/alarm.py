@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 from prefect import flow
-from prefect.artifacts import Artifact
+from prefect.artifacts import MarkdownArtifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -35,11 +35,10 @@ def raise_alarm(flow: Any, flow_run: Any, state: Any) -> None:
     """
     told = describe(flow.name, flow_run, state)
     logs = "".join(f"\n\n**{name}**\n\n```\n{text}\n```" for name, text in told["logs"].items())
-    Artifact(
+    MarkdownArtifact(
         key=_KEY,
-        type="markdown",
         description=f"Why {told['flow']} ended",
-        data=f"**{told['state']}**: {told['reason']}{logs}",
+        markdown=f"**{told['state']}**: {told['reason']}{logs}",
         flow_run_id=flow_run.id,
     ).create()
     if url := os.environ.get(WEBHOOK):

@@ -34,15 +34,17 @@ def run_child(module: str, job: BaseModel, lines: Path, log: Path, on_line: Call
                 read += len(line)
                 on_line(line)
 
-    with tempfile.NamedTemporaryFile("w", suffix=".json", dir=lines.parent) as file:
-        file.write(job.model_dump_json())
-        file.flush()
-        with OwnedProcess([sys.executable, "-m", module, "--job", file.name], log) as child:
-            while (code := child.poll()) is None:
-                time.sleep(_LOOK_SECONDS)
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=lines.parent) as file:
+            file.write(job.model_dump_json())
+            file.flush()
+            with OwnedProcess([sys.executable, "-m", module, "--job", file.name], log) as child:
+                while (code := child.poll()) is None:
+                    time.sleep(_LOOK_SECONDS)
+                    follow()
                 follow()
-            follow()
-            said = child.last_lines(3)
-    lines.unlink(missing_ok=True)
+                said = child.last_lines(3)
+    finally:
+        lines.unlink(missing_ok=True)  # by a signal, too
     if code:
         raise VipError(f"{module} ended with exit code {code}: {said}", f"see {log}")

@@ -1,9 +1,9 @@
 """Progress of a stage: to the console of the run and to Prefect's page."""
 
+import contextlib
 import contextvars
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import cast
 from uuid import UUID
 
@@ -33,7 +33,11 @@ class Progress:
             console.progress(what, done, total, detail)
 
     def post(self) -> None:
-        """Send the latest state to Prefect until the stage is over."""
+        """Send the latest state to Prefect until the stage is over; a server that takes no more of it stops nothing."""
+        with contextlib.suppress(Exception):
+            self._post()
+
+    def _post(self) -> None:
         artifact: UUID | None = None
         sent = None
         while True:
@@ -55,7 +59,7 @@ class Progress:
         self._over.set()
 
 
-@contextmanager
+@contextlib.contextmanager
 def reporting(console_too: bool = True) -> Iterator[Progress]:
     """The progress callback of the task or flow that is running.
 

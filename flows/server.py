@@ -26,6 +26,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_COLORS": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_CLI_PROMPT": "false",
 }
 
@@ -45,7 +46,8 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     configured = configured_url()
     if configured:
-        yield configured
+        with _trouble_in_one_line(configured):
+            yield configured
         return
     _check_database()
     lock = _take_home(home)
@@ -60,7 +62,8 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
         _wait_until_ready(server, url)
         os.environ.update(PREFECT_API_URL=url, PREFECT_HOME=str(place))
         _reread_settings()
-        yield url
+        with _trouble_in_one_line(url):
+            yield url
     finally:
         _drain()
         for name, value in before.items():
@@ -87,6 +90,39 @@ def _check_database() -> None:
     if url and not url.startswith(_DATABASES):
         remedy = "write postgresql+asyncpg://user:password@host/name"
         raise VipError(f"the URL in {DATABASE} names no database that Prefect knows", remedy)
+
+
+@contextlib.contextmanager
+def _trouble_in_one_line(url: str) -> Iterator[None]:
+    """A server that is gone, or answers with errors, ends the run with one line; Prefect's client has tried before.
+
+    Raises:
+        VipError: for what Prefect's client raises; everything else passes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_prefects(error, url):
+            raise
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise VipError(
+            f"Prefect's server at {url} does not answer as it should ({said})",
+            "what was done is kept; run again when it is well",
+        ) from error
+
+
+def _is_prefects(error: Exception, url: str) -> bool:
+    """Whether the client of Prefect raised it: other libraries go by httpx too, to other places."""
+    if "prefect" not in sys.modules:
+        return False
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    if isinstance(error, httpx.HTTPError):
+        with contextlib.suppress(RuntimeError):  # it does not know its request
+            return str(error.request.url).startswith(url)
+    unreachable = isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API")
+    return unreachable or isinstance(error, httpx.HTTPError | PrefectException)
 
 
 def _drain() -> None:

@@ -5,13 +5,16 @@ writes it, which is no put-if-absent while several threads serve; the lock makes
 
 Fault injection: ``POST /_fault`` with ``{"kind": ..., "verbs": ["GET", "LIST", "PUT", ...], "count": n}`` lets the next
 n requests of these verbs fail: ``503`` (slow down), ``reset`` (half of the answer, then nothing), ``slow`` (two seconds
-late), ``409`` (conditional conflict), ``403``. ``GET /_counts`` tells how many requests of each verb were served.
+late), ``409`` (conditional conflict), ``403``, ``half`` (half of the answer as if it were all of it). ``POST /_storm``
+with ``{"kinds": [...], "share": 0.1, "seed": 1}`` lets that share of all requests fail from now on, at random.
+``GET /_counts`` tells how many requests of each verb were served.
 """
 
 import contextlib
 import io
 import json
 import os
+import random
 import socket
 import sys
 import threading
@@ -49,6 +52,22 @@ class S3Server:
         body = json.dumps({"kind": kind, "verbs": verbs, "count": count}).encode()
         urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/_fault", body, method="POST"), timeout=10)
 
+    def storm(self, kinds: list[str], share: float, seed: int) -> None:
+        """Let that share of all requests fail from now on, each in one of these ways."""
+        body = json.dumps({"kinds": kinds, "share": share, "seed": seed}).encode()
+        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/_storm", body, method="POST"), timeout=10)
+
+    @contextlib.contextmanager
+    def here(self):
+        """The environment of this process points at the server for the length of the block."""
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
+        try:
+            yield self
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
     def counts(self) -> Counter:
         """Requests served so far, by verb."""
         with urllib.request.urlopen(f"{self.endpoint}/_counts", timeout=10) as answer:
@@ -56,8 +75,8 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server(folder):
-    """A server for the length of the block; the environment of this process points at it meanwhile."""
+def s3_server(folder, in_environment=True):
+    """A server for the length of the block; the environment of this process points at it meanwhile if wanted."""
     from vip.processes import OwnedProcess, free_port, wait_until
 
     port = free_port()
@@ -68,21 +87,17 @@ def s3_server(folder):
         "AWS_ENDPOINT_URL_S3": endpoint,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    before = {name: os.environ.get(name) for name in environment}
 
     def ready():
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
         return False
 
-    with OwnedProcess([sys.executable, __file__, str(port)], folder / "s3.log") as server:
-        assert wait_until(ready, server, 60), server.last_lines()
-        os.environ.update(environment)
-        try:
-            yield S3Server(endpoint, environment)
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with OwnedProcess([sys.executable, __file__, str(port)], folder / "s3.log") as process:
+        assert wait_until(ready, process, 60), process.last_lines()
+        server = S3Server(endpoint, environment)
+        with server.here() if in_environment else contextlib.nullcontext():
+            yield server
 
 
 class _OneStep:
@@ -91,11 +106,17 @@ class _OneStep:
     def __init__(self, application) -> None:
         self._application, self._lock = application, threading.Lock()
         self._faults, self._counts = [], Counter()
+        self._storm, self._dice = {"kinds": [], "share": 0.0}, random.Random()
 
     def __call__(self, environ, start):
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path == "/_fault":
             self._faults.append(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
+            start("204 No Content", [])
+            return []
+        if path == "/_storm":
+            self._storm = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+            self._dice = random.Random(self._storm["seed"])
             start("204 No Content", [])
             return []
         if path == "/_counts":
@@ -114,24 +135,25 @@ class _OneStep:
         with self._lock:
             self._counts[verb] += 1
             environ["wsgi.input"] = io.BytesIO(body)
-            if fault != "reset":
+            if fault not in ("reset", "half"):
                 return list(self._application(environ, start))
             said = {}
             answer = b"".join(self._application(environ, lambda *words: said.update(words=words)))
         status, headers = said["words"][:2]
-        start(
-            status,
-            [header for header in headers if header[0].lower() != "content-length"]
-            + [("Content-Length", str(max(1, len(answer))))],
-        )
-        return [answer[: len(answer) // 2]]
+        half = answer[: len(answer) // 2]
+        announced = len(half) if fault == "half" else max(1, len(answer))
+        others = [header for header in headers if header[0].lower() != "content-length"]
+        start(status, [*others, ("Content-Length", str(announced))])
+        return [half]
 
     def _fault(self, verb):
         for fault in self._faults:
             if verb in fault["verbs"] and fault["count"] > 0:
                 fault["count"] -= 1
                 return fault["kind"]
-        return None
+        with self._lock:
+            struck = self._dice.random() < self._storm["share"]
+            return self._dice.choice(self._storm["kinds"]) if struck and self._storm["kinds"] else None
 
 
 _REFUSALS = {

@@ -1,5 +1,5 @@
 """``python -m flows.cli`` is ``vip``."""
 
-from flows.cli.main import main
+from flows.cli.process import main
 
 main()

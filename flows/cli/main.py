@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from flows.cli import interruption
 from flows.cli.common import fail, os_error
 from schemas.errors import VipError
 
@@ -75,7 +76,7 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run ``vip`` and turn every expected failure into one line and an exit code.
 
-    Exit codes: 0 done, 1 failed for a stated reason, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 done, 1 failed for a stated reason, 2 wrong usage, 130 interrupted, 143 terminated.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -93,5 +94,4 @@ def main(arguments: list[str] | None = None) -> Any:
     except OSError as error:
         fail(os_error(error))
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; run the same command again to go on", err=True)
-        raise SystemExit(130) from None
+        interruption.leave()

@@ -60,9 +60,14 @@ class Ingest:
 
     def take_collected(self, path: str) -> None:
         """Read the record of an artifact that gc took."""
-        stone = Tombstone.model_validate_json(self.backend.get(path))
-        node = self._node(stone.kind, stone.key)
+        _, kind, key, _ = path.split("/")
+        node = self._node(kind, key)
         self._forget_rows(node)
+        try:
+            stone = Tombstone.model_validate_json(self.backend.get(path))
+        except ValueError as error:
+            self._mark(node, "broken", f"{path} cannot be read: {_line(error)}")
+            return
         if stone.manifest is not None:
             self._write(node, stone.manifest, "")
         self._mark(node, "removed", stone.reason)
@@ -106,7 +111,12 @@ class Ingest:
         return Manifest.model_validate_json(data), publication.manifest_sha256
 
     def _reason(self, kind: str, key: str) -> str:
-        return Tombstone.model_validate_json(self.backend.get(f"tombstones/{kind}/{key}.json")).reason
+        """Why it was removed; that it was is told by the tombstone's place, whatever stands in it."""
+        path = f"tombstones/{kind}/{key}.json"
+        try:
+            return Tombstone.model_validate_json(self.backend.get(path)).reason
+        except ValueError:
+            return f"{path} cannot be read"
 
     def _write(self, node: int, manifest: Manifest, sha256: str) -> None:
         made, run = manifest.producer, manifest.run

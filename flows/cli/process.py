@@ -1,0 +1,19 @@
+"""The process that ``vip`` is: from its first moment on a signal ends it with one line."""
+
+import logging
+
+from flows.cli import interruption
+
+
+def main() -> None:
+    """Run ``vip`` with the arguments of this process."""
+    interruption.listen()
+    logging.raiseExceptions = False  # a line that cannot be sent to Prefect's page is no matter for the terminal
+    try:
+        from flows.cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        interruption.leave()
+    finally:
+        interruption.over()
