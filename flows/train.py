@@ -1,13 +1,15 @@
 """Train: datasets and their captions become a checkpoint, in a process of its own."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
-from flows.child import run_child
+from flows.child import Launch, run_child
+from flows.console import console
 from flows.precompute import precompute
 from flows.progress import Progress, reporting
 from flows.run import scratch_folder
@@ -18,9 +20,10 @@ from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Recipe
 from schemas.train_config import TrainConfig
 from schemas.train_run import TrainRun
-from schemas.training import ShardCaptions, TrainJob, TrainProgress, TrainResult
+from schemas.training import ShardCaptions, TrainFailure, TrainJob, TrainProgress, TrainResult
 from storage.models import find_model, model_artifact
 from storage.refs import Refs
+from vip.diffusion import launch
 
 LOSSES_TABLE = "losses.parquet"
 
@@ -74,22 +77,40 @@ def training_data(root: str, sources: list[Source], config: TrainConfig) -> list
 
 
 def _run(job: TrainJob, log: Path, progress: Progress) -> TrainResult:
-    """Run the trainer and pass its progress on.
+    """Run the trainer, or several that torchrun keeps together, and pass their progress on.
 
     Raises:
-        VipError: with the last lines of its log, where it fails.
+        VipError: with exit code and reason, where one fails.
     """
+    config = job.config
     results: list[TrainResult] = []
+    failures: list[str] = []
 
     def show(line: bytes) -> None:
         record = json.loads(line)
         if "final_loss" in record:
             results.append(TrainResult.model_validate(record))
             return
+        if "failure" in record:
+            failures.append(TrainFailure.model_validate(record).failure)
+            return
         at = TrainProgress.model_validate(record)
         progress("training steps", at.step, at.steps, f"loss {at.loss:.4f}")
 
-    run_child("vip.diffusion.train", job, Path(str(job.progress)), log, show)
+    def command(file: Path) -> list[str]:
+        started = launch.command(config, file, Path(job.scratch).name)
+        if config.hosts > 1:
+            console.say(f"  start this on the other {config.hosts - 1} hosts: {shlex.join(started)}")
+        return started
+
+    how = Launch(
+        command,
+        launch.environment(config),
+        # Other hosts read the job where they read the training states.
+        Path(job.scratch) if config.hosts > 1 else None,
+        lambda log, code: launch.why_it_ended(log, code, failures[0] if failures else None),
+    )
+    run_child("vip.diffusion.train", job, Path(str(job.progress)), log, show, how)
     if not results:
         raise VipError("the trainer ended without a result", f"see {log}")
     return results[-1]

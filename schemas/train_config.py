@@ -18,6 +18,7 @@ MissingCaption = Literal["drop", "unconditional", "error"]
 # What says how the work is done or watched, and cannot change the weights that come out. Training states leave out as
 # well how long the run goes on.
 _NOT_IN_PARAMS = {"hours", "workers", "checkpoint_every", "validation", "trackers", "log_every", "precompute"}
+_NOT_IN_PARAMS |= {"hosts", "rendezvous"}
 _NOT_IN_STATE = _NOT_IN_PARAMS | {"steps", "cache_mb"}
 
 
@@ -90,6 +91,10 @@ class TrainConfig(_Section):
         cache_mb: memory for encoded pictures and texts that are not precomputed; 0 = encode each batch anew. With a
             cache every picture and text is encoded alone, so that what is cached does not depend on its neighbours.
         workers: processes that read and decode.
+        processes: that train together, on all hosts; a step sees ``batch`` x ``accumulation`` samples of each.
+        hosts: machines that the processes are on; the flow starts the share of its own and says what to start on the
+            others.
+        rendezvous: ``host:port`` at which the hosts meet, where there are several.
         checkpoint_every: optimiser steps between two training states.
         log_every: optimiser steps between two lines of progress.
         trackers: ``tensorboard``, or others that accelerate knows.
@@ -133,6 +138,9 @@ class TrainConfig(_Section):
     precompute: tuple[Literal["latents", "embeddings"], ...] = ()
     cache_mb: int = Field(default=512, ge=0)
     workers: int = Field(default=0, ge=0, le=64)
+    processes: int = Field(default=1, ge=1, le=4096)
+    hosts: int = Field(default=1, ge=1, le=512)
+    rendezvous: str | None = Field(default=None, pattern=r"^[^\s:]+:[0-9]+$")
     checkpoint_every: int = Field(default=100, ge=1)
     log_every: int = Field(default=10, ge=1)
     trackers: tuple[str, ...] = ()
@@ -152,6 +160,10 @@ class TrainConfig(_Section):
             raise ValueError("regime sft trains on one kind of region; name one, or set regime: glt")
         if self.regime == "sft" and len(self.datasets) > 1:
             raise ValueError("regime sft trains on one dataset; name one, or set regime: glt")
+        if self.processes % self.hosts:
+            raise ValueError(f"{self.processes} processes cannot be shared evenly by {self.hosts} hosts")
+        if self.hosts > 1 and self.rendezvous is None:
+            raise ValueError("several hosts need a rendezvous, such as 10.0.0.7:29400, that all of them reach")
         if self.dropout == 1.0:
             raise ValueError("dropout 1 trains without any text; set it below 1 (0.1 is usual)")
         if self.schedule in ("constant_with_warmup", "cosine", "linear") and self.warmup >= self.steps:
@@ -176,7 +188,7 @@ class TrainConfig(_Section):
 
     def params(self) -> dict[str, Any]:
         """What goes into the key of the checkpoint: all that can change its weights."""
-        params = self.model_dump(mode="json", exclude=_NOT_IN_PARAMS)
+        params = self.model_dump(mode="json", exclude=_NOT_IN_PARAMS | self._unsaid)
         # ``cache_mb: 0`` would say that batches are encoded as a whole.
         return params | {"encode": "alone"} if self.precompute and not self.cache_mb else params
 
@@ -186,5 +198,10 @@ class TrainConfig(_Section):
         Learning-rate schedules that end (``cosine``, ``linear``) depend on the number of steps, so there it counts.
         """
         left_out = _NOT_IN_STATE - ({"steps"} if self.schedule in ("cosine", "linear") else set())
-        values = self.model_dump(mode="json", exclude=left_out)
+        values = self.model_dump(mode="json", exclude=left_out | self._unsaid)
         return fingerprint(values if self.encodes_alone else values | {"encode": "batch"})[:16]
+
+    @property
+    def _unsaid(self) -> set[str]:
+        """One process is what a checkpoint had before there could be several, and keeps its key."""
+        return {"processes"} if self.processes == 1 else set()

@@ -133,6 +133,13 @@ class TrainResult(_Record):
     trainable_parameters: int
 
 
+class TrainFailure(_Record):
+    """Why process ``rank`` ended, in one line."""
+
+    failure: str
+    rank: int
+
+
 class TrainPlan(_Record):
     """What a run will take, known before it starts.
 

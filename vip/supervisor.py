@@ -17,6 +17,7 @@ import sys
 import time
 
 PR_SET_CHILD_SUBREAPER = 36
+_ORPHANS_SECONDS = 5.0
 
 
 def main() -> int:
@@ -54,9 +55,14 @@ def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
         _reap(child.pid)
         time.sleep(0.05)
     _signal_group(child.pid, signal.SIGKILL)
-    for pid in _children(child.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    # Children of the command in groups of their own, as torchrun's, come to us only once their parent is gone.
+    deadline = time.monotonic() + _ORPHANS_SECONDS
+    while time.monotonic() < deadline and (child.poll() is None or _children(child.pid)):
+        for pid in _children(child.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        _reap(child.pid)
+        time.sleep(0.02)
 
 
 def _signal_group(group: int, number: int) -> None:

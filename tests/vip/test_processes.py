@@ -81,3 +81,21 @@ def test_sigkill_of_the_owner_ends_the_whole_tree(tmp_path):
     os.killpg(owner.pid, signal.SIGKILL)
     owner.wait()
     assert _gone(child)
+
+
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True, stdout=subprocess.PIPE)
+child.stdout.readline()
+print("child", child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_children_in_sessions_of_their_own_that_heed_nothing_end_too(tmp_path):
+    with OwnedProcess([sys.executable, "-c", STUBBORN], tmp_path / "log", grace=0.5) as process:
+        child = _child_of(tmp_path / "log")
+    assert process.poll() == 128 + signal.SIGKILL
+    assert _gone(child, seconds=1)

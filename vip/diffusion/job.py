@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import VipError
-from schemas.training import TrainJob, TrainResult
+from schemas.training import TrainFailure, TrainJob, TrainResult
 
 J = TypeVar("J", bound=BaseModel)
 
@@ -49,7 +49,17 @@ def read_job(path: Path, kind: type[J]) -> J:
 
 
 def run_job(job: TrainJob) -> TrainResult:
-    """Run a training here, writing its progress as JSON lines; the last line is the result."""
+    """Run a training here, writing its progress as JSON lines; the last line is the result, or why it failed."""
+    try:
+        return _train(job)
+    except Exception as error:
+        line = " ".join(str(error).split())
+        told = line if isinstance(error, VipError) else f"{type(error).__name__}: {line}"
+        append_line(job.progress, TrainFailure(failure=told[:1000], rank=_rank()))
+        raise
+
+
+def _train(job: TrainJob) -> TrainResult:
     from vip.diffusion.train import train
 
     result = train(
@@ -60,9 +70,13 @@ def run_job(job: TrainJob) -> TrainResult:
         Path(job.out_dir),
         lambda progress: append_line(job.progress, progress),
     )
-    if int(os.environ.get("RANK", "0")) == 0:
+    if _rank() == 0:
         append_line(job.progress, result)
     return result
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
 
 
 def append_line(path: str | None, record: BaseModel) -> None:
