@@ -12,6 +12,7 @@ _ANSWER = {
     "choices": [{"message": {"content": "Center: red wolf; Surrounding: snow, dusk"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 40, "completion_tokens": 12},
 }
+_MODELS = b'{"data": [{"id": "fake"}]}'
 
 
 def _response(body: bytes, kind: bytes = b"application/json") -> bytes:
@@ -66,7 +67,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self) -> None:
         if self.get:
-            self.transport.write(self.load.metrics() if b"/metrics" in self.get else _response(b"{}"))
+            told = self.load.metrics() if b"/metrics" in self.get else _response(_MODELS)
+            self.transport.write(told)
             return
         load, now = self.load, self.loop.time()
         load.free_at = max(load.free_at, now) + 1.0 / load.capacity
