@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -14,6 +14,7 @@ from flows.runners import Pool, working
 from flows.tasks import log_folder, open_store, task
 from schemas.bank import Bank
 from schemas.budget import Budget
+from schemas.endpoints import Endpoints
 from schemas.errors import VipError
 from schemas.gate import GateThresholds
 from schemas.manifest import ArtifactRef
@@ -24,6 +25,8 @@ from schemas.tables import GATE_CHECKS
 from storage.tables import read_table
 from vip.captioning.ask import AskStats, ask
 from vip.captioning.caption_set import make_caption_set
+from vip.captioning.discovery import first_endpoint
+from vip.captioning.endpoint import at_most
 from vip.captioning.gate import run_gate
 from vip.captioning.plan import CaptionPlan, current_round, next_round, plan_captions
 from vip.captioning.project import project_shard
@@ -33,9 +36,10 @@ from vip.serving.engine import engine_for
 
 @dataclass(frozen=True)
 class Server:
-    """Who answers: base URLs, and a check that raises where a server of our own has died."""
+    """Who answers, and a check that raises where a server of our own has died."""
 
-    endpoints: tuple[str, ...]
+    endpoints: Endpoints
+    in_flight: int | None = None
     watch: Callable[[], None] | None = None
 
 
@@ -81,22 +85,35 @@ def ask_missing(root: str, missing: CaptionPlan, server: Server, budget: Budget,
     """Ask what the plan found missing; every answer is kept the moment it arrives."""
     with reporting() as progress:
         scratch = scratch_folder(root) / "answers"
-        store, endpoints = open_store(root), list(server.endpoints)
         return ask(
-            store, missing, endpoints, scratch, on_progress=progress, watch=server.watch, budget=budget, spent=spent
+            open_store(root),
+            missing,
+            server.endpoints,
+            scratch,
+            on_progress=progress,
+            settings=at_most(server.in_flight),
+            watch=server.watch,
+            budget=budget,
+            spent=spent,
+            on_change=_say,
         )
 
 
+def _say(line: str) -> None:
+    console.say(f"  {line}")
+
+
 @task(task_run_name="ask-{part.number}")
-def ask_part(part: Part, root: str, missing: CaptionPlan, endpoints: tuple[str, ...]) -> AskStats:
+def ask_part(part: Part, root: str, missing: CaptionPlan, server: Server) -> AskStats:
     """Ask in a worker, beside others that were given the same plan; a shard is asked by whoever comes first."""
     with reporting(console_too=False) as progress:  # the lines of several processes would run into each other
         return ask(
             open_store(root),
             missing,
-            list(endpoints),
+            server.endpoints,
             scratch_folder(root) / "answers",
             on_progress=progress,
+            settings=at_most(server.in_flight),
             budget=part.budget,
             begin=part.number / part.parts,
         )
@@ -149,7 +166,7 @@ def caption(
 ) -> list[Captioned]:
     """Caption ``dataset`` by each of ``specs``; only what no answer is known for is asked, by one server for all."""
     plans = [plan(root, dataset, one, bank, retry_rejected) for one in _resolved(config, specs)]
-    if runner.address and not config.endpoints and any(one.requests for one in plans):
+    if runner.address and not config.engines and any(one.requests for one in plans):
         raise VipError(
             f"the workers at {runner.address} cannot reach a vLLM of this host", "give endpoints that they can reach"
         )
@@ -179,7 +196,7 @@ def caption_sample(
 
 
 def _resolved(config: CaptionConfig, specs: tuple[str, ...]) -> list[CaptionSpec]:
-    endpoint = config.endpoints[0] if config.endpoints else None
+    endpoint = first_endpoint(config.engines)
     return [resolve_spec(spec, config.model, endpoint) for spec in specs]
 
 
@@ -200,7 +217,7 @@ def _asked(
         parts = [Part(number, len(shares), share) for number, share in enumerate(shares)]
         try:
             # All at once, whatever the wave: what one leaves, the others ask.
-            each = pool.each(ask_part, parts, root, one, server.endpoints, wave=len(parts))
+            each = pool.each(ask_part, parts, root, one, replace(server, watch=None), wave=len(parts))
             asked = AskStats.side_by_side(list(each))
         except VipError:
             if server.watch is not None:
@@ -231,10 +248,10 @@ def _captioned(root: str, dataset: ArtifactRef, one: CaptionPlan, asked: AskStat
 @contextlib.contextmanager
 def answering(root: str, plans: list[CaptionPlan], config: CaptionConfig) -> Iterator[Server]:
     """Who answers: the endpoints of the config, else a vLLM of our own, which is started only where it is needed."""
-    if config.endpoints or not any(one.requests for one in plans):
-        yield Server(config.endpoints)
+    if config.engines or not any(one.requests for one in plans):
+        yield Server(config.engines, config.in_flight)
         return
     engine = engine_for(plans[0].spec, config.model, log_folder(root) / "vllm.log")
     console.say(f"  starting vLLM for {plans[0].spec.model.id} (half a minute on two cores); its log is {engine.log}")
     with engine:
-        yield Server((engine.endpoint,), engine.check)
+        yield Server(Endpoints(urls=(engine.endpoint,)), config.in_flight, engine.check)

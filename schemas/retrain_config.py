@@ -8,6 +8,7 @@ from schemas.approval import ApprovalRules
 from schemas.bank import Bank
 from schemas.budget import Budget
 from schemas.endpoint import refuse_secrets
+from schemas.endpoints import Endpoints
 from schemas.evaluate_config import EvaluateConfig
 from schemas.gate import GateThresholds
 from schemas.pricing import Price
@@ -24,7 +25,10 @@ class CaptionConfig(BaseModel):
         spec: built-in name or YAML file; its captions are trained on and are the oracle prompts of the exam.
         imagined: spec of the centre-only prompts of the exam, which see nothing but the kept part.
         model: ``nano``, a folder or a hub id that answers instead of the specs' own.
-        endpoints: servers that run already; empty: a vLLM of our own is started and stopped.
+        endpoints: servers that run already; none by any of the three: a vLLM of our own is started and stopped.
+        endpoints_file: file that names them, read again as it changes.
+        discovery: URL that names them, asked every few seconds.
+        in_flight: requests to one server at a time, at most, from each process that asks; None: as many as it can use.
         gate: what the captions must fulfil before anything is trained on them.
         budget: what one run may ask at most; a run that reaches it ends with an error, and the next one goes on.
         price: what answers cost; the run's summary says what it spent.
@@ -36,9 +40,22 @@ class CaptionConfig(BaseModel):
     imagined: str | None = "nano-imagine"
     model: str | None = None
     endpoints: tuple[Annotated[str, AfterValidator(refuse_secrets)], ...] = ()
+    endpoints_file: str | None = None
+    discovery: Annotated[str, AfterValidator(refuse_secrets)] | None = None
+    in_flight: int | None = Field(default=None, ge=1)
     gate: GateThresholds = GateThresholds()
     budget: Budget = Budget()
     price: Price = Price()
+
+    @property
+    def engines(self) -> Endpoints:
+        """Where engines answer, by whichever of the three ways."""
+        return Endpoints(urls=self.endpoints, file=self.endpoints_file, discovery=self.discovery)
+
+    @model_validator(mode="after")
+    def _named_in_one_way(self) -> "CaptionConfig":
+        _ = self.engines
+        return self
 
 
 class RetrainConfig(BaseModel):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.common import print_json, print_table, runner_option, shared_options
+from flows.cli.common import print_json, print_table, runner_option, shared_options, validated
 
 if TYPE_CHECKING:
     from schemas.bank import Bank
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 @click.option("--spec", default="nano-joint", show_default=True, help="Built-in name or YAML file.")
 @click.option("--model", help="nano, a folder or a hub id that answers instead of the spec's own.")
 @click.option("--endpoint", "endpoints", multiple=True, help="A server that runs already; may be given several times.")
+@click.option("--endpoints-file", help="File that names servers, one a line or a JSON list; read again as it changes.")
+@click.option("--discover", "discovery", metavar="URL", help="URL that names servers, asked again and again.")
+@click.option("--in-flight", type=click.IntRange(1), help="To one server at most. [default: as many as it can use]")
 @click.option("--view", default="64x64", show_default=True, help="Size in pixels of what is captioned.")
 @click.option("--keep", "keeps", multiple=True, type=click.FloatRange(0.05, 0.95), help="Kept share. [default: 0.5]")
 @click.option("--preset", "presets", multiple=True, help="Instead of both: those of an exam, such as 192-128.")
@@ -46,6 +49,9 @@ def command(
     spec: str,
     model: str | None,
     endpoints: tuple[str, ...],
+    endpoints_file: str | None,
+    discovery: str | None,
+    in_flight: int | None,
     view: str,
     keeps: tuple[float, ...],
     presets: tuple[str, ...],
@@ -70,6 +76,7 @@ def command(
     from flows.console import console
     from flows.run import local_run
     from schemas.budget import Budget
+    from schemas.endpoints import Endpoints
     from schemas.pricing import Price
     from schemas.retrain_config import CaptionConfig
     from storage.store import ArtifactStore
@@ -80,7 +87,18 @@ def command(
     budget = Budget(requests=max_requests, tokens=max_tokens, hours=max_hours)
     prompt, completion = price_per_million
     price = Price(per_hour=price_per_hour, per_million_prompt=prompt, per_million_completion=completion)
-    config = CaptionConfig(spec=spec, imagined=None, model=model, endpoints=endpoints, budget=budget, price=price)
+    validated(Endpoints, "vip caption", urls=endpoints, file=endpoints_file, discovery=discovery)
+    config = CaptionConfig(
+        spec=spec,
+        imagined=None,
+        model=model,
+        endpoints=endpoints,
+        endpoints_file=endpoints_file,
+        discovery=discovery,
+        in_flight=in_flight,
+        budget=budget,
+        price=price,
+    )
     console.quiet = as_json
     if only_plan:
         shown = _plan(store, target, bank, config, root)
@@ -139,11 +157,12 @@ def _plan(
     store: "ArtifactStore", target: "Manifest", bank: "Bank", config: "CaptionConfig", root: str
 ) -> dict[str, Any]:
     from flows.run import scratch_folder
+    from vip.captioning.discovery import first_endpoint
     from vip.captioning.estimate import estimate
     from vip.captioning.plan import current_round, plan_captions
     from vip.captioning.specs import resolve_spec
 
-    spec = resolve_spec(config.spec, config.model, config.endpoints[0] if config.endpoints else None)
+    spec = resolve_spec(config.spec, config.model, first_endpoint(config.engines))
     round = current_round(store, target, spec, bank)
     plan = plan_captions(store, target, spec, bank, round=round, scratch=scratch_folder(root) / "answers")
     expected = asdict(estimate(store, plan, config.price))

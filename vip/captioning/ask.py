@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import logging
 import os
 import time
 from collections import Counter
@@ -11,11 +12,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from schemas.budget import Budget
 from schemas.canonical import fingerprint
+from schemas.endpoints import Endpoints
 from schemas.errors import VipError
 from schemas.manifest import Manifest
 from schemas.spec import CaptionSpec
@@ -24,6 +27,7 @@ from storage.claims import Claim, Claims
 from storage.journal import Journal, journalling, recover
 from storage.store import ArtifactStore
 from vip.captioning.client import Client, Job
+from vip.captioning.discovery import find_endpoints
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.judge import Judge
 from vip.captioning.parse import UNDECODABLE, Reject
@@ -32,6 +36,9 @@ from vip.captioning.project import make_judge
 from vip.captioning.reply import Reply
 from vip.captioning.request import Request
 from vip.interruptible import run_interruptible
+from vip.serving.identity import check_served, check_version
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int, str], None]
 _BATCH = 32
@@ -102,7 +109,7 @@ class AskStats:
 def ask(
     store: ArtifactStore,
     plan: CaptionPlan,
-    endpoints: list[str],
+    endpoints: list[str] | Endpoints,
     scratch: Path,
     on_progress: Progress | None = None,
     settings: ClientSettings | None = None,
@@ -110,6 +117,7 @@ def ask(
     budget: Budget | None = None,
     spent: AskStats | None = None,
     begin: float = 0.0,
+    on_change: Callable[[str], None] = log.info,
 ) -> AskStats:
     """Ask everything the plan found missing, save what another process asks meanwhile.
 
@@ -117,12 +125,13 @@ def ask(
     first at what is answered since. What a process that ends or dies leaves, the others take over.
 
     Args:
-        endpoints: base URLs; each must serve the model of the plan's spec.
+        endpoints: base URLs, or where to look for them while it goes on; each must serve the model of the plan's spec.
         scratch: local folder for the journal.
         on_progress: called as ``(what, done, total, detail)``.
         watch: called now and then; raises where a server of our own has died.
         budget: caps of the run; where one is reached no further request is sent, and the stats say which.
         spent: what the run has asked before, which counts towards the budget.
+        on_change: told in a line of engines that come, go or are turned away.
         begin: where among the shards to begin, 0 to 1, so that processes that start together do not meet.
 
     Raises:
@@ -135,15 +144,33 @@ def ask(
     asking.stats.recovered = recover(store.backend, scratch, plan.spec.answers_id)
     asking.answers.describe(plan.spec.asked)
     started, cpu = time.monotonic(), time.process_time()
+    given = endpoints if isinstance(endpoints, Endpoints) else Endpoints(urls=tuple(endpoints))
+
+    def connect() -> Client:
+        find = partial(find_endpoints, given) if given.changing else None
+        admit = partial(_admit, plan.spec, asking.judge.builder.model_name)
+        return Client(find_endpoints(given), asking.model_name, settings, watch, find, admit, on_change)
+
     first = int(begin * len(plan.work))
     work = plan.work[first:] + plan.work[:first]
     with _claims(store, plan, scratch) as asking.claims:
         while work and not asking.stats.stopped:
-            held = asking.ask(work, endpoints, settings, watch)
+            held = asking.ask(work, connect)
             work = asking.wait(held, watch)
     asking.stats.seconds = time.monotonic() - started
     asking.stats.cpu_seconds = time.process_time() - cpu
     return asking.stats
+
+
+def _admit(spec: CaptionSpec, name: str, endpoint: str) -> None:
+    """Check an endpoint that came later as the first one was checked.
+
+    Raises:
+        VipError: where it serves another model, or a checked one by another server.
+    """
+    check_served(endpoint, name)
+    if not spec.model.declared and spec.model.server != "unknown":
+        check_version(endpoint, spec.model.server)
 
 
 @contextlib.contextmanager
@@ -185,19 +212,14 @@ class _Asking:
         self._rejected: Counter[str] = Counter()
         self._started = self._told = time.monotonic()
 
-    def ask(
-        self,
-        work: list[ShardWork],
-        endpoints: list[str],
-        settings: ClientSettings,
-        watch: Callable[[], None] | None,
-    ) -> list[ShardWork]:
+    def ask(self, work: list[ShardWork], connect: Callable[[], Client]) -> list[ShardWork]:
         """Ask about every shard that nobody else is asking about; the others are returned."""
         held: list[ShardWork] = []
         self._held = held
         while work:
-            client = Client(endpoints, self.model_name, settings, watch)
-            with journalling(self.answers, self.plan.bits, self.scratch, settings.publish_every) as journal:
+            client = connect()
+            every = client.settings.publish_every
+            with journalling(self.answers, self.plan.bits, self.scratch, every) as journal:
                 run_interruptible(self.run(client, work, journal))
             self.count(client)
             if self.stats.stopped:

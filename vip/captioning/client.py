@@ -1,6 +1,7 @@
 """Client: many requests to many servers, as many in flight as they can use, and nothing lost when one dies."""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,6 +15,8 @@ from vip.captioning.endpoint import ClientSettings, Endpoint, describe, read_bod
 from vip.captioning.reply import Reply, error_text, read_reply
 from vip.captioning.request import Request
 from vip.serving.http import auth_headers
+
+log = logging.getLogger(__name__)
 
 _HEADERS = {"Content-Type": "application/json"}
 _FATAL = {401: "refuses us", 403: "refuses us", 404: "does not know the model or the path"}
@@ -50,6 +53,10 @@ class Client:
         model_name: what every answer must say it comes from; None accepts any (declared models).
         settings: limits and deadlines.
         watch: called twice a second; raises where a server of our own has died.
+        find: says which endpoints there are now; asked every few seconds in a thread. New ones are admitted, those that
+            are no longer named finish what they have. None: the list stays.
+        admit: raises for a new endpoint that serves another model; called in a thread.
+        on_change: told in a line of endpoints that come, go or are turned away.
     """
 
     def __init__(
@@ -58,12 +65,17 @@ class Client:
         model_name: str | None = None,
         settings: ClientSettings | None = None,
         watch: Callable[[], None] | None = None,
+        find: Callable[[], list[str]] | None = None,
+        admit: Callable[[str], None] | None = None,
+        on_change: Callable[[str], None] = log.info,
     ) -> None:
-        if not endpoints:
+        if not endpoints and find is None:
             raise VipError("no endpoint to ask", "give --endpoint, or let `vip caption` start a server")
         self.settings = settings or ClientSettings()
         self.stats = ClientStats()
         self._urls, self._model_name, self._watch = endpoints, model_name, watch
+        self._find, self._admit, self._on_change = find, admit, on_change
+        self._turned_away: set[str] = set()
 
     async def run(self, jobs: AsyncIterator[Job], on_reply: Callable[[Reply], None]) -> None:
         """Send every job and hand over every reply as it arrives, in any order.
@@ -73,7 +85,9 @@ class Client:
                 arrived was handed over before.
         """
         settings = self.settings
-        self._endpoints = [Endpoint(url, settings) for url in dict.fromkeys(self._urls)]
+        # Where they may come and go, each is admitted first.
+        urls = () if self._find is not None else dict.fromkeys(self._urls)
+        self._endpoints = [Endpoint(url, settings) for url in urls]
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
         self._freed = asyncio.Event()
         self._outstanding = self._served = self._refused = 0
@@ -87,8 +101,9 @@ class Client:
             self._spawn(self._feed(jobs))
             self._spawn(self._oversee())
             for endpoint in self._endpoints:
-                self._spawn(self._control(endpoint))
-                self._staff(endpoint)
+                self._open(endpoint)
+            if self._find is not None:
+                self._spawn(self._follow(self._find))
             try:
                 await self._over
             finally:
@@ -96,6 +111,55 @@ class Client:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 self.stats.by_endpoint = {endpoint.base: endpoint.completed for endpoint in self._endpoints}
+
+    def _open(self, endpoint: Endpoint) -> None:
+        self._spawn(self._control(endpoint))
+        self._staff(endpoint)
+
+    async def _follow(self, find: Callable[[], list[str]]) -> None:
+        """Keep to the endpoints that are named: take in new ones that serve our model, send nothing to the others."""
+        told = ""
+        while True:
+            try:
+                named = await asyncio.to_thread(find)
+                self._let_go(named)
+                for url in named:
+                    await self._take_in(url)
+            except VipError as error:
+                if str(error) != told:  # a list that cannot be read now is not an empty one
+                    told = str(error)
+                    self._on_change(f"{told}; going on with the endpoints known")
+            await asyncio.sleep(self.settings.find_every)
+
+    def _let_go(self, named: list[str]) -> None:
+        for endpoint in self._endpoints:
+            if endpoint.base not in named and not endpoint.left:
+                endpoint.leave()
+                self._on_change(f"{endpoint.base} is no longer named: it gets no more requests")
+        self._turned_away &= set(named)
+
+    async def _take_in(self, url: str) -> None:
+        known = next((endpoint for endpoint in self._endpoints if endpoint.base == url), None)
+        if known is not None and not known.left:
+            return
+        try:
+            if self._admit is not None:
+                await asyncio.to_thread(self._admit, url)
+        except VipError as error:
+            # One that does not answer yet is asked again; either is told once.
+            if url not in self._turned_away:
+                self._turned_away.add(url)
+                self._on_change(f"not used: {error.reason}")
+            return
+        self._turned_away.discard(url)
+        if known is not None:
+            known.come_back()
+            self._staff(known)
+        else:
+            self._endpoints.append(endpoint := Endpoint(url, self.settings))
+            self._open(endpoint)
+        self._freed.set()
+        self._on_change(f"{url} takes part")
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -191,6 +255,11 @@ class Client:
             return
         if self._model_name is not None and model not in (None, self._model_name):
             reason = f"endpoint {endpoint.base} answers as {model}, not as {self._model_name}"
+            if self._find is not None:
+                endpoint.leave()  # it is asked again who it is before it gets another request
+                self._on_change(f"not used: {reason}")
+                self._queue.put_nowait(job)
+                return
             self._fail(VipError(reason, "restart it with `vip serve`, or run again without it"))
             return
         endpoint.answered()
@@ -258,7 +327,8 @@ class Client:
     def _bury(self, endpoint: Endpoint) -> None:
         endpoint.dead = True
         endpoint.ready.set()  # its workers wake up and go
-        if all(other.dead for other in self._endpoints):
+        # Where engines may come, the run waits for one, as long as it waits for an answer.
+        if self._find is None and all(other.dead for other in self._endpoints):
             causes = "; ".join(f"{other.base} {other.cause}" for other in self._endpoints)
             self._fail(VipError(f"no endpoint answers any more: {causes}", "what was answered is kept; run again"))
 
@@ -266,6 +336,8 @@ class Client:
         """Adapt the number in flight to the server's load; look now and then whether a dead one is back."""
         while True:
             await asyncio.sleep(endpoint.poll if not endpoint.dead else 5.0)
+            if endpoint.left:
+                continue
             if endpoint.dead:
                 if await endpoint.healthy(self._session):
                     endpoint.dead, endpoint.timeouts, endpoint.last_success = False, 0, time.monotonic()
@@ -283,7 +355,8 @@ class Client:
                 self._watch()
             waiting = time.monotonic() - self._progressed
             if self._outstanding and waiting > self.settings.stall:
-                causes = "; ".join(f"{e.base} {e.cause or 'throttles'}" for e in self._endpoints)
+                causes = "; ".join(f"{e.base} {e.cause or 'throttles'}" for e in self._endpoints if not e.left)
+                causes = causes or "no endpoint is named any more"
                 self._fail(VipError(f"no answer for {waiting:.0f} s: {causes}", "what was answered is kept; run again"))
             elif not self._outstanding:
                 self._progressed = time.monotonic()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -24,6 +24,7 @@ class ClientSettings:
         poll: seconds between looks at a server's metrics.
         fixed_in_flight: keep exactly that many instead of adapting (for measurements).
         publish_every: seconds between segments of answers.
+        find_every: seconds between looks at which endpoints there are.
     """
 
     deadline: float = 120.0
@@ -35,6 +36,15 @@ class ClientSettings:
     poll: float = 0.5
     fixed_in_flight: int | None = None
     publish_every: float = 5.0
+    find_every: float = 2.0
+
+
+def at_most(in_flight: int | None) -> ClientSettings:
+    """The usual settings, with so many requests in flight to one server at most."""
+    usual = ClientSettings()
+    if in_flight is None:
+        return usual
+    return replace(usual, first_in_flight=min(usual.first_in_flight, in_flight), most_in_flight=in_flight)
 
 
 _GAUGES = {
@@ -63,7 +73,7 @@ def read_load(text: str) -> Load | None:
 class Endpoint:
     """State of one server.
 
-    ``ready`` is cleared while the server is suspect.
+    ``ready`` is cleared while the server is suspect; ``left`` says that it is no longer named, and ``dead`` with it.
     """
 
     def __init__(self, url: str, settings: ClientSettings) -> None:
@@ -72,13 +82,23 @@ class Endpoint:
         self.settings = settings
         self.concurrency = Concurrency(settings.first_in_flight, settings.most_in_flight, settings.fixed_in_flight)
         self.in_flight = self.workers = self.completed = self.timeouts = 0
-        self.dead = False
+        self.dead = self.left = False
         self.cause = ""
         self.ready = asyncio.Event()
         self.ready.set()
         self.last_success = time.monotonic()
         self.probe: asyncio.Task[None] | None = None
         self.poll = settings.poll / 2
+
+    def leave(self) -> None:
+        """Send it nothing more; what it has is answered."""
+        self.dead = self.left = True
+        self.ready.set()
+
+    def come_back(self) -> None:
+        """It is named again."""
+        self.dead = self.left = False
+        self.timeouts, self.last_success = 0, time.monotonic()
 
     @property
     def limit(self) -> int:

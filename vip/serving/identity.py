@@ -108,3 +108,14 @@ def check_served(endpoint: str, name: str) -> None:
             f"endpoint {endpoint} serves {', '.join(served) or 'nothing'}, the captions need {name}",
             "serve that model with `vip serve`, or name the served one in the spec",
         )
+
+
+def check_version(endpoint: str, server: str) -> None:
+    """Check that an endpoint runs the server that the others run; another version may answer otherwise.
+
+    Raises:
+        VipError: naming what it runs instead.
+    """
+    found = server_version(endpoint)
+    if found != server:
+        raise VipError(f"endpoint {endpoint} runs {found}, the captions need {server}", "serve with that version")
