@@ -1,21 +1,31 @@
 """``vip serve``: a vLLM server for captioning."""
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flows.cli.common import print_json, shared_options
 
+if TYPE_CHECKING:
+    from vip.serving.replicas import Replicas
+
 
 @click.command()
 @click.option("--model", default="nano", show_default=True, help="nano, a hub id, or a local folder.")
-@click.option("--port", type=click.IntRange(1, 65535), help="TCP port. [default: a free one]")
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port, of the first replica. [default: free ones]")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address; beyond loopback VIP_API_KEY must be set."
 )
 @click.option("--max-model-len", type=click.IntRange(64), help="Context in tokens. [default: 256 for nano]")
 @click.option("--dtype", default="auto", show_default=True, help="As vLLM names it; nano runs in float32.")
+@click.option("--replicas", type=click.IntRange(1, 64), default=1, show_default=True, help="Servers on this host.")
+@click.option(
+    "--endpoints-file", type=click.Path(path_type=Path), help="Keeps the endpoints that live, for vip caption."
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @shared_options
 def command(
@@ -24,38 +34,72 @@ def command(
     host: str,
     max_model_len: int | None,
     dtype: str,
+    replicas: int,
+    endpoints_file: Path | None,
     arguments: tuple[str, ...],
     root: str,
     as_json: bool,
 ) -> None:
-    """Serve a captioning model with vLLM until Ctrl-C, and print the endpoint when it answers.
+    """Serve a captioning model with vLLM until Ctrl-C, and print the endpoints when they answer.
 
-    It is served under a name that carries the digest of its weights. What follows `--` goes to vLLM.
+    It is served under a name that carries the digest of its weights. What follows `--` goes to vLLM, such
+    as `-- --data-parallel-size 4`. Replicas take ports that follow --port, and equal parts of the GPUs.
     """
     from flows.console import console
     from flows.run import scratch_folder
     from vip.serving.engine import Engine
+    from vip.serving.replicas import Replicas
 
     nano = model == "nano"
-    log = scratch_folder(root) / "logs" / "serve.log"
+    logs = scratch_folder(root) / "logs"
     console.quiet = as_json
-    engine = Engine(
-        model,
-        log=log,
-        model_id=Path(model).name,
-        port=port,
-        host=host,
-        dtype="float32" if nano else dtype,
-        max_model_len=max_model_len or (256 if nano else None),
-        eager=nano,
-        arguments=arguments,
-    )
-    console.say(f"starting vLLM for {model}; its log is {log}")
-    with engine:
+
+    def make(number: int, at: int, devices: str | None) -> Engine:
+        return Engine(
+            model,
+            log=logs / ("serve.log" if replicas == 1 else f"serve-{number}.log"),
+            model_id=Path(model).name,
+            port=at,
+            host=host,
+            dtype="float32" if nano else dtype,
+            max_model_len=max_model_len or (256 if nano else None),
+            eager=nano,
+            arguments=arguments,
+            devices=devices,
+        )
+
+    serving = Replicas(make, replicas, port)
+    engines = serving.engines
+    console.say(f"starting vLLM for {model}; its log is {', '.join(str(engine.log) for engine in engines)}")
+    with serving, _kept(endpoints_file, serving) as keep:
         if as_json:
-            print_json({"endpoint": engine.endpoint, "model": engine.served_name, "log": str(log)})
+            first = engines[0]
+            told = {"endpoint": first.endpoint, "model": first.served_name, "log": str(first.log)}
+            print_json({**told, "endpoints": serving.endpoints, "logs": [str(engine.log) for engine in engines]})
         else:
-            click.echo(f"endpoint  {engine.endpoint}\nmodel     {engine.served_name}")
+            for engine in engines:
+                click.echo(f"endpoint  {engine.endpoint}")
+            click.echo(f"model     {engines[0].served_name}")
         while True:
-            engine.check()
+            for line in serving.fallen():
+                keep()
+                click.echo(f"vip: {line}", err=True)
             time.sleep(1)
+
+
+@contextlib.contextmanager
+def _kept(file: Path | None, serving: "Replicas") -> Iterator[Callable[[], None]]:
+    """Write the endpoints that live to ``file`` now and at each call; none are left in it at the end."""
+
+    def keep(endpoints: Sequence[str] | None = None) -> None:
+        if file is not None:
+            living = serving.endpoints if endpoints is None else endpoints
+            fresh = file.with_name(f".{file.name}.new")
+            fresh.write_text("".join(f"{url}\n" for url in living))
+            fresh.replace(file)  # whoever reads it sees the old list or the new one
+
+    keep()
+    try:
+        yield keep
+    finally:
+        keep(())

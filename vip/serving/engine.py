@@ -65,6 +65,7 @@ class Engine:
         eager: no compilation; quicker to start, and what a small model on a CPU wants.
         ready_seconds: deadline for the first healthy answer.
         arguments: further arguments for vLLM.
+        devices: GPUs that it sees, as ``CUDA_VISIBLE_DEVICES`` names them; all where None.
 
     Raises:
         VipError: where the model or the serving environment is not to be had, or others could ask without a key.
@@ -83,6 +84,7 @@ class Engine:
         ready_seconds: float = 500.0,
         arguments: tuple[str, ...] = (),
         serve_python: Path | None = None,
+        devices: str | None = None,
     ) -> None:
         if host not in _LOOPBACK and api_key() is None:
             raise VipError(f"{host} is open to others, and there is no key to keep them out", f"set {API_KEY}")
@@ -91,7 +93,7 @@ class Engine:
         folder = find_model(str(model), "captioner")
         self.model, self.log, self.host = str(folder), log, host
         self.port = port or free_port(host)
-        self.ready_seconds = ready_seconds
+        self.ready_seconds, self._devices = ready_seconds, devices
         self.python = serve_python or find_serve_python()
         self.served_name = served_name(model_label(model_id or model), model_digest(folder))
         self._command = self._build_command(dtype, max_model_len, eager, arguments)
@@ -184,6 +186,8 @@ class Engine:
             VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", VLLM_LOGGING_COLOR="0", NO_COLOR="1", HF_HUB_OFFLINE="1"
         )
         environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        if self._devices is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self._devices
         if key := api_key():
             environment["VLLM_API_KEY"] = key  # an argument would stand in the list of processes
         return environment

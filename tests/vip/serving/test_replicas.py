@@ -1,0 +1,104 @@
+"""Several servers under one command: their ports are listed, a dead one is named, one Ctrl-C ends all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vip.serving.replicas import share_devices
+
+PROJECT = Path(__file__).resolve().parents[3]
+STAND_IN = """
+import sys
+sys.path.insert(0, {project!r})
+from aiohttp import web
+from tests.fake_openai import FakeServer
+given = dict(zip(sys.argv, sys.argv[1:]))
+if "--refuse" in given:
+    raise SystemExit("ValueError: no memory")
+server = FakeServer(given["--served-model-name"])
+web.run_app(server.app(), host="127.0.0.1", port=int(given["--port"]), access_log=None, print=None)
+"""
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Starts ``vip serve`` with a stand-in for vLLM's interpreter that answers as one."""
+    (tmp_path / "stand_in.py").write_text(STAND_IN.format(project=str(PROJECT)))
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "stand_in.py"} "$@"\n')
+    python.chmod(0o755)
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "serve", "--root", str(tmp_path / "root"), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "VIP_SERVE_PYTHON": str(python)},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _document(stream):
+    text = ""
+    for line in stream:
+        text += line
+        if line == "}\n":
+            return json.loads(text)
+    raise AssertionError(text)
+
+
+def _until(ready, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def test_replicas_are_listed_the_dead_one_is_named_and_all_end_together(serve, tmp_path):
+    kept = tmp_path / "engines"
+    process = serve("--replicas", "3", "--endpoints-file", str(kept), "--json")
+    told = _document(process.stdout)
+    assert len(set(told["endpoints"])) == 3 and told["endpoint"] == told["endpoints"][0]
+    assert kept.read_text().split() == told["endpoints"]
+    tree = psutil.Process(process.pid).children(recursive=True)
+    port = told["endpoints"][1].rpartition(":")[2]
+    for victim in tree:
+        if "stand_in.py" in " ".join(line := victim.cmdline()) and line[line.index("--port") + 1] == port:
+            victim.send_signal(signal.SIGKILL)
+    said = process.stderr.readline()
+    assert said.startswith(f"vip: replica 2 of 3 ({told['endpoints'][1]}): vLLM ended with exit code 137")
+    assert kept.read_text().split() == [told["endpoints"][0], told["endpoints"][2]]
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    _until(lambda: not any(one.is_running() for one in tree))
+    assert kept.read_text() == ""
+
+
+def test_one_that_does_not_start_ends_the_others_and_is_named(serve):
+    process = serve("--replicas", "2", "--", "--refuse", "now")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "vip: replica " in said and "ended with exit code 1" in said and "no memory" in said
+
+
+def test_gpus_are_shared_evenly(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,5")
+    assert share_devices(2) == ["0,1", "2,3"]
+    assert share_devices(5) == ["0", "1", "2", "3", "5"]
+    assert share_devices(1) == [None] and share_devices(6) == [None] * 6
