@@ -26,7 +26,7 @@ LATENCY, IN_FLIGHT = 1.0, 16
 def main(quick: bool = False) -> None:
     """Both."""
     with tempfile.TemporaryDirectory(prefix="vip-bench-") as scratch, _prefect(Path(scratch)) as server:
-        two_workers(Path(scratch), 160 if quick else 640, 1 if quick else 2)
+        two_workers(Path(scratch), 160 if quick else 1_600, 1)
         many_shards(Path(scratch), 300 if quick else 20_000, server)
 
 
@@ -43,7 +43,7 @@ def two_workers(folder: Path, images: int, rounds: int) -> None:
         for number in range(rounds):
             for workers in (1, 2) if number % 2 == 0 else (2, 1):
                 root = str(folder / f"root-{number}-{workers}")
-                dataset = shard(root, str(folder / "images"), ShardSettings(name="small", bits=5))
+                dataset = shard(root, str(folder / "images"), ShardSettings(name="small", bits=6))
                 (done,) = caption(
                     root, dataset, BANK, config, (spec,), runner=Runner(kind="dask", workers=workers, wave=64)
                 )

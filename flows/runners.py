@@ -124,9 +124,9 @@ def _dask(runner: Runner) -> TaskRunner[Any]:
 
     if runner.address:
         return DaskTaskRunner(address=runner.address)
-    # One thread a worker: what a task does in Python would not run beside another; no dashboard, so no port is opened.
-    cluster = {"n_workers": runner.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    return DaskTaskRunner(cluster_kwargs={**cluster, "silence_logs": "ERROR"})
+    # One thread a worker: what a task does in Python would not run beside another. Its page is for this host alone.
+    cluster = {"n_workers": runner.workers, "threads_per_worker": 1, "processes": True}
+    return DaskTaskRunner(cluster_kwargs={**cluster, "dashboard_address": "127.0.0.1:0", "silence_logs": "ERROR"})
 
 
 def _ray(runner: Runner) -> TaskRunner[Any]:

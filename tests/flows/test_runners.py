@@ -152,6 +152,7 @@ def test_a_dask_worker_killed_in_the_middle_loses_nothing(world, by_threads, das
 
 @pytest.mark.slow
 def test_a_task_that_kills_every_worker_ends_the_run_with_one_line(world, tmp_path):
+    import dask
     from prefect import flow, task
 
     from flows.runners import working
@@ -165,7 +166,10 @@ def test_a_task_that_kills_every_worker_ends_the_run_with_one_line(world, tmp_pa
         with working(Runner(kind="dask", workers=2)) as pool:
             return list(pool.each(deadly, [1]))
 
-    with pytest.raises(VipError, match=r"task deadly was given up, because the workers that took it died"):
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        pytest.raises(VipError, match=r"task deadly was given up, because the workers that took it died"),
+    ):
         doomed()
 
 
@@ -198,7 +202,7 @@ def test_no_more_task_runs_are_alive_than_a_wave(world):
     assert max(most) == 8 and not alive
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_ray_gives_what_threads_give(world, by_threads, tmp_path):
     runner = Runner(kind="ray", workers=2)
     dataset = world.shard(tmp_path / "root", runner)
