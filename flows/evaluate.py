@@ -10,21 +10,39 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from flows.alarm import raise_alarm
 from flows.artifacts import find_artifact
 from flows.progress import reporting
+from flows.runners import working
 from flows.tasks import open_store, task
 from schemas.errors import VipError
 from schemas.evaluate_config import EvaluateConfig
 from schemas.evaluate_run import EvaluateRun
 from schemas.manifest import ArtifactRef, Manifest
 from schemas.run_summary import RunSummary
+from schemas.runner import THREADS, Runner
 from schemas.tables import GENERATED, METRICS
 from storage.refs import Refs
 from storage.store import ArtifactStore
 from storage.tables import read_table
-from vip.evaluation.evaluate import METRICS_TABLE
+from vip.evaluation.evaluate import METRICS_TABLE, Part, exam_parts, make_parts
 from vip.evaluation.evaluate import evaluate as examine
 from vip.evaluation.exam import ALONGSIDE
 from vip.evaluation.sample import TABLE, TAR
 from vip.report.make import make_report
+
+
+@task(task_run_name="exam-{parts[0][0]}-{parts[0][1]}")
+def make(
+    parts: tuple[Part, ...],
+    root: str,
+    checkpoint: ArtifactRef,
+    dataset: ArtifactRef,
+    prompt_sets: dict[str, ArtifactRef],
+    config: EvaluateConfig,
+) -> None:
+    """Sample and take features of some chunks of the exam, in a worker."""
+    store = open_store(root)
+    prompts = {name: store.require(ref) for name, ref in prompt_sets.items()}
+    with reporting(console_too=False) as progress:
+        make_parts(store, config, store.require(checkpoint), store.require(dataset), prompts, parts, progress)
 
 
 @task(task_run_name="exam")
@@ -80,8 +98,17 @@ def evaluate(
     dataset: ArtifactRef,
     prompt_sets: dict[str, ArtifactRef],
     config: EvaluateConfig,
+    runner: Runner = THREADS,
 ) -> ArtifactRef:
     """Measure ``checkpoint`` on the held-out images of ``dataset`` with pinned prompt sets."""
+    if runner.spread:
+        # The workers make what the exam then finds; a model is loaded once a task, so there are few and large ones.
+        store = open_store(root)
+        prompts = {name: store.require(ref) for name, ref in prompt_sets.items()}
+        parts = exam_parts(store, config, store.require(dataset), prompts)
+        few = runner.model_copy(update={"tasks": min(runner.tasks, 4 * runner.workers)})
+        with working(few) as pool:
+            list(pool.each(make, few.slices(parts), root, checkpoint, dataset, prompt_sets, config))
     return exam(root, checkpoint, dataset, prompt_sets, config)
 
 

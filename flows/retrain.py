@@ -45,7 +45,7 @@ def retrain(root: str, config: RetrainConfig) -> RunResult:
     # The exam: held-out images, pinned prompts, each setting apart.
     with account.stage("evaluate"):
         prompts = dict(zip(("oracle", "centre_only"), (one.caption_set for one in captioned), strict=False))
-        evaluation = evaluate(root, checkpoint, dataset, prompts, config.evaluate)
+        evaluation = evaluate(root, checkpoint, dataset, prompts, config.evaluate, config.runner)
 
     # It takes the place of the promoted one only where the same exam shows it not worse, and a person
     # agrees where the config asks for one.

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.evaluate_config import EvaluateConfig
+from schemas.runner import Runner
 
 
 class Crossed(BaseModel):
@@ -28,6 +29,7 @@ class EvaluateRun(BaseModel):
         checkpoint: ref, or unique prefix of a key.
         dataset: whose held-out images are continued.
         prompts: ``oracle`` and ``centre_only`` -> the caption set that is pinned for it.
+        runner: what samples and takes features: this process, or the workers of a cluster.
         alongside: caption sets that must have a caption of an image as well, so that evaluations with other prompt sets
             examine the same images.
         crossed: every checkpoint is examined with every prompt set, all on the images that all prompt sets caption.
@@ -42,6 +44,7 @@ class EvaluateRun(BaseModel):
     alongside: tuple[str, ...] = ()
     crossed: Crossed = Crossed()
     evaluate: EvaluateConfig = EvaluateConfig()
+    runner: Runner = Runner()
 
     @property
     def cells(self) -> list["EvaluateRun"]:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 
 from schemas.canonical import canonical_json
 from schemas.manifest import ArtifactRef, Manifest, Tombstone
@@ -89,7 +90,9 @@ def collected(backend: Backend) -> dict[tuple[str, str], str]:
 
 
 def leftovers(backend: Backend, older_than: float) -> Iterator[tuple[str, int]]:
-    """Files of artifacts that were never published, as an interrupted write leaves them.
+    """Files of artifacts that were never published, as an interrupted write leaves them, and claims of former runs.
+
+    A claim that is taken away too soon costs at most that something is asked twice.
 
     Args:
         backend: the root.
@@ -100,7 +103,7 @@ def leftovers(backend: Backend, older_than: float) -> Iterator[tuple[str, int]]:
     """
     published = {path.removeprefix("published/").removesuffix(".json") for path in backend.list("published")}
     now = time.time()
-    for path in backend.list("artifacts", unfinished=True):
+    for path in chain(backend.list("artifacts", unfinished=True), backend.list("claims", unfinished=True)):
         kind_key = "/".join(path.split("/")[1:3])
         if kind_key in published and "/.tmp-" not in path:
             continue
@@ -115,6 +118,10 @@ def remove_leftover(backend: Backend, path: str) -> None:
 
     A run may publish it meanwhile: then it stays, or, where it was gone by then, the publication is taken back.
     """
+    if path.startswith("claims/"):
+        backend.remove(path)
+        _prune(backend, path.rsplit("/", 1)[0])
+        return
     _, kind, key, digest, _ = path.split("/", 4)
     if backend.exists(f"published/{kind}/{key}.json") and "/.tmp-" not in path:
         return

@@ -11,6 +11,7 @@ import pytest
 
 from storage.backend import Backend
 from storage.claims import Claim, Claims
+from storage.removal import leftovers, remove_leftover
 
 PROJECT = Path(__file__).resolve().parents[2]
 QUICK = {"beat_seconds": 0.05, "silent_seconds": 0.6, "look_seconds": 0.02}
@@ -114,3 +115,14 @@ def test_a_holder_elsewhere_is_dead_when_its_beats_stand_still_and_not_before(ba
         killed.wait()
         assert other.take("x") is Claim.HELD
         until(lambda: other.take("x") is Claim.OURS)
+
+
+def test_claims_of_former_runs_are_collected(backend, tmp_path):
+    with claims(backend, tmp_path) as one:
+        one.take("x")
+    assert not list(leftovers(backend, 3600))
+    for path, _ in list(leftovers(backend, 0)):
+        remove_leftover(backend, path)
+    assert not list(backend.list("claims"))
+    with claims(backend, tmp_path) as other:
+        assert other.take("x") is Claim.OURS

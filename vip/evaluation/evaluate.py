@@ -134,6 +134,44 @@ def evaluate(
     return store.build(recipe, build)[0]
 
 
+Part = tuple[str, int]
+"""A setting, or ``REAL``, and the number of a chunk of images."""
+
+
+def exam_parts(
+    store: ArtifactStore, config: EvaluateConfig, dataset: Manifest, prompt_sets: Mapping[str, Manifest]
+) -> list[Part]:
+    """What of an exam can be made anywhere and in any order: the pictures and features of each chunk."""
+    chunks = range(len(_chunks(read_exam(store, config, dataset, prompt_sets).items)))
+    return [(setting, number) for setting in (*config.settings, REAL) for number in chunks]
+
+
+def make_parts(
+    store: ArtifactStore,
+    config: EvaluateConfig,
+    checkpoint: Manifest,
+    dataset: Manifest,
+    prompt_sets: Mapping[str, Manifest],
+    parts: Sequence[Part],
+    progress: Progress = _silent,
+) -> None:
+    """Make some parts of an exam; :func:`evaluate` finds them by their keys."""
+    exam = read_exam(store, config, dataset, prompt_sets)
+    network, scorers = load_network(config.network, config.network_weights), load_scorers(config)
+    sampler, chunks = Sampler(store, checkpoint), _chunks(exam.items)
+    for setting, number in parts:
+        if setting == REAL:
+            real_features(store, network, chunks[number], progress)
+            continue
+        texts = texts_of(exam, config, setting)
+        made = make_samples(store, config, sampler, setting, chunks[number], texts, progress)
+        generated_features(store, network, made, progress)
+        if config.unpasted:
+            generated_features(store, network, made, progress, "unpasted")
+        for scorer in scorers.values():
+            make_scores(store, scorer, made, exam.items, progress)
+
+
 def _further_seeds(
     store: ArtifactStore,
     config: EvaluateConfig,

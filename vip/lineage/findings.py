@@ -54,16 +54,29 @@ class Verification:
         self.files += 1
         self.bytes += size
 
+    def __post_init__(self) -> None:
+        self.known: dict[str, tuple[int, str]] = {}
+
     def hash(self, backend: Backend, path: str) -> tuple[int, str]:
-        """Size and SHA-256 of a file, read in pieces.
+        """Size and SHA-256 of a file, read in pieces where it is not known already.
 
         Raises:
             FileNotFoundError: where there is none.
         """
-        size, digest = 0, hashlib.sha256()
-        with backend.open(path) as file:
-            while piece := file.read(_PIECE):
-                size += len(piece)
-                digest.update(piece)
+        size, digest = self.known.get(path) or hash_file(backend, path)
         self.count(size)
-        return size, digest.hexdigest()
+        return size, digest
+
+
+def hash_file(backend: Backend, path: str) -> tuple[int, str]:
+    """Size and SHA-256 of a file, read in pieces.
+
+    Raises:
+        FileNotFoundError: where there is none.
+    """
+    size, digest = 0, hashlib.sha256()
+    with backend.open(path) as file:
+        while piece := file.read(_PIECE):
+            size += len(piece)
+            digest.update(piece)
+    return size, digest.hexdigest()

@@ -197,3 +197,19 @@ def test_what_cannot_be_examined_says_why(world):
         evaluate(store, config(preset="192-128"), checkpoint, dataset, prompts)
     with pytest.raises(VipError, match="feature network 'inception' is unknown"):
         evaluate(store, config(network="inception"), checkpoint, dataset, prompts)
+
+
+def test_parts_made_elsewhere_are_all_that_an_exam_needs(tmp_path, monkeypatch):
+    from vip.evaluation import evaluate as module
+
+    store = ArtifactStore(tmp_path / "root")
+    dataset, prompts, checkpoint = make_world(store, tmp_path / "pictures")
+    exam = config(settings=("oracle", "unconditional"), floor=False)
+    monkeypatch.setattr(module, "CHUNK", 4)
+    parts = module.exam_parts(store, exam, dataset, prompts)
+    assert parts == [(name, number) for name in ("oracle", "unconditional", "control:real") for number in range(2)]
+    for part in reversed(parts):
+        module.make_parts(store, exam, checkpoint, dataset, prompts, [part])
+    made = {kind: len(list(store.list(kind))) for kind in ("samples", "features")}
+    evaluate(store, exam, checkpoint, dataset, prompts)
+    assert {kind: len(list(store.list(kind))) for kind in ("samples", "features")} == made
