@@ -43,6 +43,8 @@ def serve(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "VIP_SERVE_PYTHON": str(python)},
+            # A shell that started us in the background has SIGINT ignored, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
