@@ -9,7 +9,7 @@
 #
 # PYTHON  the interpreter to make the environments with (3.11 or newer)
 # SERVE   cpu (default) or gpu: which pins the vLLM environment is made from
-# HASHES  set: installs only files whose hashes are known, as CI does (Python 3.11 with the CPU build of torch)
+# HASHES  set: installs only files whose hashes are known (not beside a CPU build of torch of one's own, see docs/security.md)
 
 PYTHON ?= python3
 SERVE ?= cpu
