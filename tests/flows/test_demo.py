@@ -126,8 +126,8 @@ def test_one_byte_flipped_in_any_file_is_found_and_named(first, again):
         with flipped(path, path.stat().st_size // 2):
             assert path.relative_to(root).as_posix() in mentioned(root), path
         kinds.add(path.relative_to(root).parts[1])
-    # The suppression list and the record of a takedown have a test of their own.
-    assert set(get_args(Kind)) - {"suppression", "takedown"} <= kinds
+    # The suppression list, the record of a takedown and what is precomputed have tests of their own.
+    assert set(get_args(Kind)) - {"suppression", "takedown", "latents", "embeddings"} <= kinds
     victim = next(root.glob("artifacts/promotion/*/*/comparison.parquet"))
     with flipped(victim, 100):
         done = vip("audit", "verify", root=root, check=False)

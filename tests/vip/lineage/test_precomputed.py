@@ -15,6 +15,7 @@ from schemas.train_config import TrainConfig
 from schemas.training import PrecomputeJob
 from storage.store import ArtifactStore
 from storage.tables import read_table
+from tests.tamper import files_of, flipped, mentioned
 from tests.vip.diffusion.data import write_base
 from vip.diffusion.precompute import precompute
 from vip.lineage.forget import plan_takedown, run_takedown
@@ -88,6 +89,15 @@ def test_gc_keeps_them_with_their_shard_and_captions_and_takes_them_when_asked(r
     encode(root)
     assert live(root) == before
     assert verify(root.store.backend).ok
+
+
+def test_one_byte_flipped_in_any_of_their_files_is_found_and_named(root, tmp_path):
+    place = tmp_path / "root"
+    files = [path for kind in KINDS for path in files_of(place, f"artifacts/{kind}", f"published/{kind}")]
+    assert {path.suffix for path in files} == {".safetensors", ".parquet", ".json"}
+    for path in files:
+        with flipped(path, path.stat().st_size // 2):
+            assert path.relative_to(place).as_posix() in mentioned(place), path
 
 
 def test_gc_takes_them_with_what_they_were_made_from(root):
