@@ -107,7 +107,8 @@ def test_with_the_total_text_in_the_place_of_both_the_control_fails(pipe, monkey
     monkeypatch.setattr(
         ControlledUNet,
         "forward",
-        lambda self, sample, timestep, total, center, surrounding, levels: honest(
+        # What is kept of the regional texts from step to step would be the honest one.
+        lambda self, sample, timestep, total, center, surrounding, levels, kept: honest(
             self, sample, timestep, total, total, total, levels
         ),
     )
