@@ -17,10 +17,12 @@ from schemas.bank import Bank
 from schemas.manifest import Manifest
 from schemas.spec import CaptionSpec
 from storage.store import ArtifactStore
-from vip.captioning.ask import AskStats, ShardImages, ask
+from vip.captioning.ask import ask
+from vip.captioning.ask_stats import AskStats
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.plan import dataset_shards, open_rows, plan_captions
 from vip.captioning.project import make_judge
+from vip.captioning.shard_images import ShardImages
 from vip.processes import free_port
 from vip.serving.engine import is_healthy
 

@@ -8,7 +8,7 @@ from schemas.manifest import ArtifactRef, Manifest
 from schemas.pricing import Price
 from schemas.run_summary import RunSummary, StageSummary
 from storage.store import ArtifactStore
-from vip.captioning.ask import AskStats
+from vip.captioning.ask_stats import AskStats
 
 STAGE_OF = {
     "shard": "shard",

@@ -23,7 +23,8 @@ from schemas.runner import THREADS, Runner
 from schemas.spec import CaptionSpec
 from schemas.tables import GATE_CHECKS
 from storage.tables import read_table
-from vip.captioning.ask import AskStats, ask
+from vip.captioning.ask import ask
+from vip.captioning.ask_stats import AskStats
 from vip.captioning.caption_set import make_caption_set
 from vip.captioning.discovery import first_endpoint
 from vip.captioning.endpoint import at_most

@@ -90,7 +90,6 @@ def read_answer(data: bytes) -> None:
     import orjson
 
     from tests.vip.captioning.helpers import make_spec
-    from vip.captioning.ask import _answer
     from vip.captioning.parse import read_answer as parse
     from vip.captioning.reply import error_text, read_reply
 
@@ -100,7 +99,7 @@ def read_answer(data: bytes) -> None:
         reply, _ = read_reply(request, data)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return
-    row = _answer(reply, "fake", "vllm 0")
+    row = reply.answer("fake", "vllm 0")
     kept = json.loads(orjson.dumps(row))
     pa.Table.from_pylist([{**kept, "answered_at": row["answered_at"]}], schema=ANSWERS)
     for parser in ("keywords", "json"):

@@ -3,7 +3,7 @@
 from flows.accounting import Account
 from schemas.pricing import Price
 from storage.store import ArtifactStore
-from vip.captioning.ask import AskStats
+from vip.captioning.ask_stats import AskStats
 
 ASKED = [AskStats(requests=90, prompt_tokens=3_000_000, completion_tokens=500_000, seconds=1800.0), AskStats()]
 

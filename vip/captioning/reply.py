@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
@@ -29,6 +31,32 @@ class Reply:
     attempts: int = 0
     seconds: float = 0.0
     endpoint: str = ""
+
+    def answer(self, model_id: str, server: str) -> dict[str, Any]:
+        """The row that is kept of it, schema ANSWERS, answered now.
+
+        Args:
+            model_id, server: as the spec names them.
+        """
+        return {
+            "request_id": self.request.request_id,
+            "image_sha256": self.request.row.sample.image_sha256,
+            "view": self.request.row.view.id,
+            "region": self.request.row.region.id,
+            "part": self.request.part,
+            "draw": self.request.draw,
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "error": self.error,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "attempts": self.attempts,
+            "seconds": self.seconds,
+            "answered_at": datetime.now(UTC),
+            "model_id": model_id,
+            "endpoint": self.endpoint,
+            "server": server,
+        }
 
 
 def read_reply(request: Request, raw: bytes) -> tuple[Reply, str | None]:

@@ -15,9 +15,9 @@ from storage.answers import Answers
 from storage.store import ArtifactStore
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, make_dataset, make_spec, make_tokenizer, run, write_images
-from vip.captioning.ask import ShardImages
 from vip.captioning.plan import dataset_shards, open_rows
 from vip.captioning.project import captions_recipe, make_judge
+from vip.captioning.shard_images import ShardImages
 
 
 @dataclass

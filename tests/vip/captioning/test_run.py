@@ -5,7 +5,8 @@ import pytest
 from schemas.budget import Budget
 from storage.answers import Answers
 from tests.vip.captioning.helpers import BANK, QUICK, captions_of, make_dataset, make_spec, run, write_images
-from vip.captioning.ask import AskStats, ask
+from vip.captioning.ask import ask
+from vip.captioning.ask_stats import AskStats
 from vip.captioning.gate import run_gate
 from vip.captioning.plan import plan_captions
 

@@ -15,7 +15,8 @@ from storage.answers import Answers
 from storage.store import ArtifactStore
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, make_dataset, run, write_images
-from vip.captioning.ask import AskStats, ask
+from vip.captioning.ask import ask
+from vip.captioning.ask_stats import AskStats
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.plan import plan_captions
 
