@@ -26,7 +26,7 @@ _MIXTURE: tuple[Region, ...] = (CentreRegion(keep=0.5), SidesRegion(left=0.25, r
 
 
 def _mixed(config: ClaimConfig) -> bool:
-    return "glt" in config.arms or config.evaluate.preset != "nano-centre"
+    return not {"glt", "glt_long"}.isdisjoint(config.arms) or config.evaluate.preset != "nano-centre"
 
 
 @flow(name="claim")

@@ -20,6 +20,7 @@ Arm = Literal[
     "no_dropout",
     "split",
     "glt",
+    "glt_long",
 ]
 
 ARMS: dict[str, str] = {
@@ -39,8 +40,11 @@ ABLATIONS: dict[str, str] = {
     "no_dropout": "cross_attention without caption dropout",
     "split": "cross_attention on captions whose halves were asked for apart",
     "glt": "cross_attention on a mixture of masks, as many steps",
+    "glt_long": "glt for twice the steps, so that the exam's own mask is seen as often as by cross_attention",
 }
 """Arm -> in what it differs from ``cross_attention``; each changes one thing."""
+
+_MIXTURE = {"centre-*": 2.0, "sides-*": 1.0, "brush-*": 1.0}
 
 CHANGES: dict[str, dict[str, Any]] = {
     "mask_nearest": {"mask_mode": "nearest"},
@@ -48,9 +52,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "a_fast": {"fusion_lr": 5e-2},
     "no_dropout": {"dropout": 0.0, "half_dropout": 0.0},
     "split": {},
-    "glt": {"regime": "glt", "regions": {"centre-*": 2.0, "sides-*": 1.0, "brush-*": 1.0}},
+    "glt": {"regime": "glt", "regions": _MIXTURE},
+    "glt_long": {"regime": "glt", "regions": _MIXTURE},
 }
 """Ablation -> settings of the training."""
+
+TIMES: dict[str, int] = {"glt_long": 2}
+"""Ablation -> how many times the steps of the others; 1 where nothing stands."""
 
 KNOWN: dict[str, str] = {**ARMS, **ABLATIONS}
 

@@ -22,8 +22,7 @@ LENIENT = dict.fromkeys(("rejected", "refused", "cut", "short", "repeated", "dup
 @pytest.fixture(scope="module")
 def season(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cancel")
-    with pytest.MonkeyPatch.context() as patch, prefect_server(folder / "prefect", folder / "server.log") as url:
-        patch.setenv("PREFECT_API_URL", url)
+    with prefect_server(folder / "prefect", folder / "server.log") as url:
         made = Season(folder, url, SimpleNamespace(url="http://127.0.0.1:9"), ("http://127.0.0.1:9", []))
         write_scenes(made.images, IMAGES)
         made.config["caption"] = {"gate": LENIENT}

@@ -25,13 +25,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 def season(tmp_path_factory, engine):
     folder = tmp_path_factory.mktemp("deploy")
     server = prefect_server(folder / "prefect", folder / "server.log")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        collecting() as webhook,
-        relaying(engine.endpoint) as relay,
-        server as url,
-    ):
-        patch.setenv("PREFECT_API_URL", url)
+    with collecting() as webhook, relaying(engine.endpoint) as relay, server as url:
         yield Season(folder, url, relay, webhook)
 
 

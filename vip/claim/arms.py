@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schemas.claim_config import ABLATIONS, CHANGES, TRAINED, ClaimConfig
+from schemas.claim_config import ABLATIONS, CHANGES, TIMES, TRAINED, ClaimConfig
 from schemas.manifest import Manifest, Recipe
 from schemas.train_config import TrainConfig
 from storage.store import ArtifactStore
@@ -32,7 +32,8 @@ def checkpoint_of(
 def train_config(config: ClaimConfig, arm: str, seed: int) -> TrainConfig:
     """What a trained arm is trained with."""
     branches = {"plain": "key_value", **dict.fromkeys(ABLATIONS, "cross_attention")}.get(arm, arm)
-    changes: dict[str, Any] = {"seed": seed, "branches": branches, **CHANGES.get(arm, {})}
+    steps = config.train.steps * TIMES.get(arm, 1)
+    changes: dict[str, Any] = {"seed": seed, "branches": branches, "steps": steps, **CHANGES.get(arm, {})}
     if arm == "plain":
         changes["fusion_lr"] = NEVER
     return config.train.model_copy(update=changes)

@@ -78,15 +78,17 @@ class CrossAttentionProcessor(PlainProcessor):
         control = _given(control)
         level = control.levels[self.level]
         enhanced = blend(
-            self._cross(center, take(hidden_states, level.center_rows), control.center, control),
-            self._cross(surrounding, take(hidden_states, level.surrounding_rows), control.surrounding, control),
+            self._cross(center, take(hidden_states, level.center_rows), control.center, control, level),
+            self._cross(surrounding, take(hidden_states, level.surrounding_rows), control.surrounding, control, level),
             level,
         )
         return torch.lerp(total, enhanced, fusion.to(total.dtype))
 
     @staticmethod
-    def _cross(branch: Attention, features: torch.Tensor, text: torch.Tensor, control: Control) -> torch.Tensor:
-        attended = _attend_text(branch.to_q(features), branch, text, branch.heads, control)
+    def _cross(
+        branch: Attention, features: torch.Tensor, text: torch.Tensor, control: Control, level: Level
+    ) -> torch.Tensor:
+        attended = _attend_text(branch.to_q(features), branch, text, branch.heads, control, level)
         return branch.to_out[1](branch.to_out[0](attended))
 
 
@@ -109,8 +111,10 @@ class KeyValueProcessor(CrossAttentionProcessor):
         query = attn.to_q(hidden_states)
         total = _attend(query, attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states), attn.heads)
         enhanced = blend(
-            _attend_text(take(query, level.center_rows), center, control.center, attn.heads, control),
-            _attend_text(take(query, level.surrounding_rows), surrounding, control.surrounding, attn.heads, control),
+            _attend_text(take(query, level.center_rows), center, control.center, attn.heads, control, level),
+            _attend_text(
+                take(query, level.surrounding_rows), surrounding, control.surrounding, attn.heads, control, level
+            ),
             level,
         )
         fused = torch.lerp(total, enhanced, fusion.to(total.dtype))
@@ -151,14 +155,16 @@ def _given(control: Control | None) -> Control:
 
 
 def _attend_text(
-    query: torch.Tensor, branch: Attention | KeyValue, text: torch.Tensor, heads: int, control: Control
+    query: torch.Tensor, branch: Attention | KeyValue, text: torch.Tensor, heads: int, control: Control, level: Level
 ) -> torch.Tensor:
     """Attention of ``query`` (B, n, inner) to ``text`` (B, tokens, width) through the branch's keys and values."""
     if control.kept is not None:
         if branch not in control.kept:
             control.kept[branch] = branch.to_k(text), branch.to_v(text)
         return _attend(query, *control.kept[branch], heads)
-    if _less_work(query, text, heads) and _is_bare(branch.to_k) and _is_bare(branch.to_v):
+    # A compiled model would be compiled anew for every outcome of a choice by the positions of one mask.
+    positions = level.mask[0].numel() if torch.compiler.is_compiling() else query.shape[1]
+    if _less_work(positions, query.shape[-1], text, heads) and _is_bare(branch.to_k) and _is_bare(branch.to_v):
         return _attend_unprojected(query, branch, text, heads)
     return _attend(query, branch.to_k(text), branch.to_v(text), heads)
 
@@ -173,9 +179,9 @@ def _is_bare(projection: nn.Module) -> bool:
     return type(projection) is nn.Linear and projection.bias is None
 
 
-def _less_work(query: torch.Tensor, text: torch.Tensor, heads: int) -> bool:
+def _less_work(positions: int, inner: int, text: torch.Tensor, heads: int) -> bool:
     """Whether few positions read a long text: then it is less work to bring the queries to the text than back."""
-    (_, positions, inner), (_, tokens, width) = query.shape, text.shape
+    _, tokens, width = text.shape
     return positions * width * (inner + heads * tokens) < tokens * inner * (width + positions)
 
 

@@ -160,7 +160,9 @@ class Batches(IterableDataset[Batch]):
             prompts=[draw.prompt for draw in draws],
             timesteps=torch.tensor([draw.timestep for draw in draws]),
             noise=torch.from_numpy(np.stack([draw.noise for draw in draws])),
-            levels=plan_levels(mask, (shape.height, shape.width), shape.levels, config.mask_mode),
+            levels=plan_levels(
+                mask, (shape.height, shape.width), shape.levels, config.mask_mode, uniform=config.compile
+            ),
             moments=encoded,
             states=states,
         )

@@ -68,7 +68,12 @@ def mask_at(mask: torch.Tensor, size: tuple[int, int], mode: MaskMode) -> torch.
 
 
 def plan_levels(
-    mask: torch.Tensor, latent_size: tuple[int, int], count: int, mode: MaskMode = "area", repeat: int = 1
+    mask: torch.Tensor,
+    latent_size: tuple[int, int],
+    count: int,
+    mode: MaskMode = "area",
+    repeat: int = 1,
+    uniform: bool = False,
 ) -> tuple[Level, ...]:
     """Plan every level of a UNet for a batch of masks.
 
@@ -80,15 +85,23 @@ def plan_levels(
         count: number of resolutions of the UNet.
         mode: see :func:`mask_at`.
         repeat: how often the batch is repeated as a whole (2 for guidance).
+        uniform: see :func:`plan_level`.
     """
     pixels = mask.detach().cpu()
     return tuple(
-        plan_level(mask_at(pixels, size, mode).repeat(repeat, 1, 1, 1)) for size in level_sizes(*latent_size, count)
+        plan_level(mask_at(pixels, size, mode).repeat(repeat, 1, 1, 1), uniform)
+        for size in level_sizes(*latent_size, count)
     )
 
 
-def plan_level(mask: torch.Tensor) -> Level:
-    """Plan one level from its mask, (B, 1, height, width) float32 in [0, 1]."""
+def plan_level(mask: torch.Tensor, uniform: bool = False) -> Level:
+    """Plan one level from its mask.
+
+    Args:
+        mask: (B, 1, height, width) float32 in [0, 1].
+        uniform: a hard mask is planned like a soft one whose weights are 0: the same result by a little more work. A
+            compiled model then meets levels of one structure, and is not compiled anew for every mix of hard and soft.
+    """
     flat = mask.flatten(1)
     in_center, in_surrounding = flat < 1, flat > 0
     center_rows, center_back = _rows(in_center)
@@ -96,7 +109,7 @@ def plan_level(mask: torch.Tensor) -> Level:
     surrounding_back = surrounding_back + center_rows.numel()
     pick = torch.where(in_center, center_back, surrounding_back).flatten()
     both = in_center & in_surrounding
-    if not bool(both.any()):
+    if not uniform and not bool(both.any()):
         return Level(mask, center_rows, surrounding_rows, pick, None, None)
     other = torch.where(both, surrounding_back, pick.view_as(flat)).flatten()
     weight = torch.where(both, flat, torch.zeros_like(flat)).unsqueeze(-1)

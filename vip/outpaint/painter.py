@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from vip.diffusion.levels import Level, mask_at, plan_levels
 from vip.diffusion.pipeline import VIPOutpaintPipeline
@@ -28,6 +29,7 @@ class _Piece(NamedTuple):
     condition: torch.Tensor
     levels: tuple[Level, ...]
     weights: torch.Tensor
+    kept: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]
 
 
 class Painter:
@@ -139,7 +141,7 @@ class Painter:
     def _predict(self, latents: torch.Tensor, timestep: torch.Tensor, piece: _Piece) -> torch.Tensor:
         windows = torch.cat([latents[:, :, *tile.place] for tile in piece.tiles])
         sample = torch.cat([windows.repeat(self._times, 1, 1, 1), piece.condition], dim=1)
-        noise = self.pipeline.controlled(sample, timestep, *piece.texts, piece.levels)
+        noise = self.pipeline.controlled(sample, timestep, *piece.texts, piece.levels, piece.kept)
         if self._times == 1:
             return noise
         away, towards = noise.chunk(2)
@@ -169,6 +171,7 @@ class Painter:
             condition.repeat(self._times, 1, 1, 1),
             tuple(level.to(device) for level in levels),
             weights.to(device, dtype),
+            kept={},
         )
 
     def _encode(self, pixels: np.ndarray, masks: torch.Tensor | None = None) -> torch.Tensor:

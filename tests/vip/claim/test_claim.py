@@ -133,4 +133,5 @@ def test_an_ablation_changes_one_thing():
         "no_dropout": {"half_dropout"},  # this test's config has no dropout of the whole text
         "split": set(),  # its captions are others
         "glt": {"regime", "regions"},
+        "glt_long": {"regime", "regions", "steps"},  # the mixture, and its own mask as often
     }

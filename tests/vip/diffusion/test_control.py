@@ -225,9 +225,17 @@ def test_the_output_is_the_formula_in_float64(branches, keep, tokens):
 @pytest.mark.slow
 @pytest.mark.parametrize("branches", BRANCHES)
 @torch.no_grad()
-def test_compiles_without_graph_breaks(branches):
+def test_compiles_without_graph_breaks_and_twice_at_most_whatever_the_masks(branches):
     torch._dynamo.reset()
     model = controlled(branches, a=0.4)
-    arguments = inputs()
+    sample, timestep, *texts, _ = inputs(tokens=77)
+    # Soft and hard, large and small: first for one shape, then for any.
+    masks = [torch.zeros(2, 1, 64, 64) for _ in range(6)]
+    for mask, (top, left) in zip(masks, [(32, 0), (3, 5), (41, 13), (0, 16), (6, 50), (24, 24)], strict=True):
+        mask[..., top:, left:] = 1
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    assert torch.allclose(compiled(*arguments), model(*arguments), atol=1e-5)
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
+        for mask in masks:
+            levels = plan_levels(mask, (16, 16), 3, uniform=True)
+            expected = model(sample, timestep, *texts, plan_levels(mask, (16, 16), 3))
+            assert torch.allclose(compiled(sample, timestep, *texts, levels), expected, atol=1e-5)

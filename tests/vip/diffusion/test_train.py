@@ -87,6 +87,19 @@ def test_trains_moves_a_and_the_branches_and_saves_a_pipeline(tmp_path, base, sh
     assert files <= {".safetensors", ".json", ".parquet", ".txt", ".jinja"}
 
 
+@pytest.mark.soak
+def test_a_compiled_training_on_masks_of_many_shapes_learns_the_same(tmp_path, base):
+    shards = write_shards(tmp_path / "d", images=6, regions=(CentreRegion(), BrushRegion()))
+    changes = {"regime": "glt", "regions": {"centre-*": 1, "brush-*": 1}, "steps": 8}
+    with torch._dynamo.config.patch(recompile_limit=3, fail_on_recompile_limit_hit=True):
+        compiled = train(config(compile=True, **changes), base, shards, tmp_path / "s1", tmp_path / "compiled")
+    plain = train(config(**changes), base, shards, tmp_path / "s2", tmp_path / "plain")
+    losses = [
+        pq.read_table(tmp_path / way / "losses.parquet").column("loss").to_pylist() for way in ("compiled", "plain")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and compiled.a == pytest.approx(plain.a, rel=1e-2)
+
+
 @pytest.mark.parametrize("what", ["fusion", "branches", "attention", "whole"])
 def test_trains_exactly_the_parts_that_are_asked_for(tmp_path, base, shards, what):
     train(config(trainable=what, steps=4, ema=0.0), base, shards, tmp_path / "s", tmp_path / "out")

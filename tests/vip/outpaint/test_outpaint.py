@@ -80,9 +80,9 @@ def test_only_tiles_that_see_most_of_the_known_part_are_told_what_it_shows(pipel
     told = []
     plain = pipeline.controlled
 
-    def listening(sample, timestep, total, center, surrounding, levels):
+    def listening(sample, timestep, total, center, *rest):
         told.append(center)
-        return plain(sample, timestep, total, center, surrounding, levels)
+        return plain(sample, timestep, total, center, *rest)
 
     monkeypatch.setattr(pipeline, "controlled", listening)
     canvas = expanded(picture(48, 64), 0, 0, 144, 0)
