@@ -75,6 +75,12 @@ def command(
                 ("record", store.path(made, "record.json")),
             ]
         )
+    for row in record["images"]:
+        if not (row["searched"] or no_search):
+            click.echo(
+                f"note: no bytes of {row['sha256'][:16]} to search the root for; name the image by its file",
+                err=True,
+            )
     for held in record["still_held_by"]:
         click.echo(f"PROBLEM  {held['file']} still holds the bytes of {held['image'][:16]}", err=True)
     if record["still_held_by"]:

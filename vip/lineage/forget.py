@@ -80,18 +80,13 @@ def plan_takedown(
     Raises:
         VipError: where one of them cannot be told.
     """
-    asked = tuple(_full(index, text) for text in images)
-    plan = TakedownPlan(asked=asked, images={sha256: [] for sha256 in asked})
-    for sha256 in plan.images:
-        data = original_bytes(index, sha256)
-        if data is not None:
-            plan.pictures[sha256] = data
+    named = dict(_named(index, text) for text in images)
+    plan = TakedownPlan(asked=tuple(named), images={sha256: [] for sha256 in named})
+    plan.pictures = {sha256: data for sha256, data in named.items() if data is not None}
+    _fetch_pictures(index, plan)
     plan.twins = pixel_twins(index, plan.pictures, progress)
-    for sha256 in plan.twins:
-        plan.images[sha256] = []
-        data = original_bytes(index, sha256)
-        if data is not None:
-            plan.pictures[sha256] = data
+    plan.images |= {sha256: [] for sha256 in plan.twins}
+    _fetch_pictures(index, plan)
     for sha256, name in names(index):
         if sha256 in plan.images and name not in plan.images[sha256]:
             plan.images[sha256].append(name)
@@ -107,20 +102,36 @@ def plan_takedown(
     return plan
 
 
-def _full(index: LineageIndex, text: str) -> str:
-    """The whole SHA-256 of an image."""
+def _fetch_pictures(index: LineageIndex, plan: TakedownPlan) -> None:
+    for sha256 in plan.images.keys() - plan.pictures.keys():
+        data = original_bytes(index, sha256)
+        if data is not None:
+            plan.pictures[sha256] = data
+
+
+def _named(index: LineageIndex, text: str) -> tuple[str, bytes | None]:
+    """The whole SHA-256 of an image, and its bytes where a file was named."""
     lower = text.lower()
     if len(lower) == 64 and not set(lower) - set("0123456789abcdef"):
-        return lower
+        return lower, None
     packed, file = resolve_image(index, text)
     if file is not None:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        data = file.read_bytes()
+        return hashlib.sha256(data).hexdigest(), data
+    return _full(index, packed), None
+
+
+def _full(index: LineageIndex, packed: bytes) -> str:
+    """The whole SHA-256 behind the half of it that the index holds."""
     row = index.db.execute("SELECT artifact, row FROM sample WHERE image = ? LIMIT 1", (packed,)).fetchone()
     if row is not None:
         return read_row(index, graph.artifact(index, row["artifact"]), "samples.parquet", row["row"])["image_sha256"]
     row = index.db.execute("SELECT artifact, row, rejected FROM caption WHERE image = ? LIMIT 1", (packed,)).fetchone()
-    table = "rejects.parquet" if row["rejected"] else "captions.parquet"
-    return read_row(index, graph.artifact(index, row["artifact"]), table, row["row"])["image_sha256"]
+    if row is not None:
+        table = "rejects.parquet" if row["rejected"] else "captions.parquet"
+        return read_row(index, graph.artifact(index, row["artifact"]), table, row["row"])["image_sha256"]
+    # Taken down before: the version of the dataset that held it still has its name.
+    return next(sha256 for sha256, _ in names(index) if sha256.startswith(packed.hex()))
 
 
 def _holders(index: LineageIndex, plan: TakedownPlan) -> None:
@@ -192,30 +203,45 @@ def run_takedown(
     listed = suppress(store, plan.images, mark)
     # A run beside this one may have published a shard with the image before the list stood: look again.
     index.refresh()
+    _fetch_pictures(index, plan)
     plan.captions = []
     _holders(index, plan)
+    # Nobody can look for bytes that nobody has: of an image that was erased before, or that was never here.
+    searched = plan.pictures.keys() & plan.images.keys() if search else set()
     recipe = Recipe(
         kind="takedown",
         stage="forget",
         inputs={"suppressed": listed.ref},
-        params={"images": sorted(plan.images), "reason": reason, "signed_by": signed_by},
+        params={
+            "images": sorted(plan.images),
+            "reason": reason,
+            "signed_by": signed_by,
+            "searched": sorted(searched),
+        },
     )
     versions = [next_dataset(store, name, plan.images) for name in plan.datasets]
-    erase = [*plan.shards, *plan.derived]
+    # What others are found by goes last, so that a run after an interruption still finds them: a page by its samples,
+    # samples, latents and twins by the shard.
+    erase = [*reversed(plan.derived), *plan.shards]
     for done, row in enumerate(erase, 1):
         take_down(store, ArtifactRef(kind=row["kind"], key=row["key"], digest=row["digest"]), mark)
         if progress:
             progress("artifacts erased", done, len(erase))
+    erased = _erased(store, mark)
     found = files_holding(store.backend, plan.pictures, progress) if search else []
     # A file that is the image and nothing else, such as a source folder inside the root, goes as well.
     copies = [(file, sha256) for file, sha256 in found if store.backend.size(file) == len(plan.pictures[sha256])]
     for file, _ in copies:
         store.backend.remove(file)
     found = [find for find in found if find not in copies]
-    erased = _erased(store, mark)
     record = {
         "images": [
-            {"sha256": sha256, "names": known, "same_pixels_as": plan.twins.get(sha256)}
+            {
+                "sha256": sha256,
+                "names": known,
+                "same_pixels_as": plan.twins.get(sha256),
+                "searched": sha256 in searched,
+            }
             for sha256, known in sorted(plan.images.items())
         ],
         "reason": reason,
@@ -228,7 +254,7 @@ def run_takedown(
         "checkpoints": [{"key": row["key"], "digest": row["digest"], "run": row["run"]} for row in plan.checkpoints],
         "metrics": plan.metrics,
         "retraining": plan.retraining,
-        "searched": search,
+        "searched": searched == plan.images.keys(),
         "still_held_by": [{"file": file, "image": sha256} for file, sha256 in found],
     }
 
@@ -242,10 +268,15 @@ def run_takedown(
 
 
 def _erased(store: ArtifactStore, mark: str) -> list[dict[str, Any]]:
-    """Everything that this takedown erased, also in an earlier run of it that was interrupted."""
+    """Everything that this takedown erased, also in an earlier run of it that was interrupted.
+
+    A run that was killed between a tombstone and the last of the files left bytes that no index leads to, so every
+    erasure is finished here, whichever takedown began it.
+    """
     erased = []
     for path in store.backend.list("tombstones"):
         stone = json.loads(store.backend.get(path))
+        take_down(store, ArtifactRef(kind=stone["kind"], key=stone["key"], digest=stone["digest"]), mark)
         if stone["reason"] == mark:
             erased.append({name: stone[name] for name in ("kind", "key", "digest", "removed")})
     return erased

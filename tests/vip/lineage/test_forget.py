@@ -167,6 +167,42 @@ def test_an_interrupted_takedown_is_finished_by_running_it_again(root, source, t
     assert {row["kind"] for row in record["erased"]} == {"shard", "samples", "report"}
 
 
+@pytest.mark.parametrize("again", ["file", "name", "sha256"])
+def test_a_takedown_killed_behind_a_tombstone_leaves_no_byte_when_it_runs_again(again, source, tmp_path, monkeypatch):
+    root = Synthetic(ArtifactStore(tmp_path / "root", run_id="run-1"))
+    shard_source(root.store, str(source), SETTINGS, workers=1)
+    ways = {"file": str(source / "3.png"), "name": "3.png", "sha256": sha(draw(3))}
+
+    def dies(backend, path):
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # the second finds one shard behind a tombstone, and dies at the next or at its files
+        with monkeypatch.context() as patch:
+            patch.setattr("storage.backend.Backend.remove", dies)
+            with pytest.raises(KeyboardInterrupt):
+                forget(root, "3.png")
+    assert holding(tmp_path / "root", draw(3))
+    record = forget(root, ways[again])
+    assert not holding(tmp_path / "root", draw(3))
+    assert not holding(tmp_path / "root", draw(3, "BMP"))
+    assert verify(root.store.backend).ok
+    searched = {row["sha256"]: row["searched"] for row in record["images"]}
+    assert searched[sha(draw(3))] is (again == "file")
+    assert record["searched"] is all(searched.values())
+    assert {row["kind"] for row in record["erased"]} == {"shard"}
+
+
+def test_a_takedown_that_is_done_can_be_asked_for_again_by_name(source, tmp_path):
+    root = Synthetic(ArtifactStore(tmp_path / "root", run_id="run-1"))
+    shard_source(root.store, str(source), SETTINGS, workers=1)
+    first = forget(root, "3.png")
+    assert all(row["searched"] for row in first["images"])
+    again = forget(root, "3.png")
+    assert [row["sha256"] for row in again["images"]] == [row["sha256"] for row in first["images"]]
+    assert again["erased"] == first["erased"]
+    assert not again["searched"]
+
+
 def test_what_the_search_still_finds_is_said(root, source, tmp_path):
     (tmp_path / "root" / "scratch").mkdir()
     (tmp_path / "root" / "scratch" / "cache.bin").write_bytes(b"...." + draw(3) + b"....")
