@@ -8,6 +8,7 @@ takes everything else, so that the same recipe may be built again when it is wan
 import contextlib
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import chain
@@ -24,28 +25,38 @@ def artifact_folder(ref: ArtifactRef | Manifest | Tombstone) -> str:
 
 
 def take_down(store: ArtifactStore, ref: ArtifactRef, reason: str) -> Tombstone:
-    """Erase the files of an artifact behind a tombstone, or finish an erasure that was interrupted."""
+    """Erase the files of an artifact behind a tombstone, or finish an erasure that was interrupted.
+
+    Its manifest stays and explains it.
+    """
     stone = store.tombstone(ref.kind, ref.key)
     if stone is None:
-        return store.remove(ref, reason)
-    for path in list(store.backend.list(artifact_folder(ref))):
-        if not path.endswith("/manifest.json"):
+        stone = _stone(store.require(ref), reason)
+        path = f"tombstones/{ref.kind}/{ref.key}.json"
+        store.backend.put_if_absent(path, canonical_json(stone.model_dump(mode="json")))
+    # A writer who came second left its own bytes beside those that were published.
+    kept = f"{artifact_folder(stone)}/manifest.json"
+    for path in list(store.backend.list(f"artifacts/{ref.kind}/{ref.key}", unfinished=True)):
+        if path != kept:
             store.backend.remove(path)
     store.drop_copies(ref)
     return stone
 
 
-def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
-    """Take an artifact away, publication first, so that a crash leaves rubbish and never a lie."""
-    stone = Tombstone(
+def _stone(manifest: Manifest, reason: str) -> Tombstone:
+    return Tombstone(
         kind=manifest.kind,
         key=manifest.key,
         digest=manifest.digest,
         reason=reason,
         removed=datetime.now(UTC),
         inputs=manifest.inputs,
-        manifest=manifest,
     )
+
+
+def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
+    """Take an artifact away, publication first, so that a crash leaves rubbish and never a lie."""
+    stone = _stone(manifest, reason).model_copy(update={"manifest": manifest})
     number = 1 + len(list(store.backend.list(f"collected/{manifest.kind}/{manifest.key}")))
     path = f"collected/{manifest.kind}/{manifest.key}/{number:08d}.json"
     store.backend.put_if_absent(path, canonical_json(stone.model_dump(mode="json")))
@@ -61,13 +72,16 @@ def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
 
 def _withdraw_if_hollow(backend: Backend, kind: str, key: str, digest: str) -> None:
     """Where a run published the artifact again while its files went, take that publication back: it would be a lie."""
-    publication = f"published/{kind}/{key}.json"
+    if _published(backend, kind, key) == digest and not _whole(backend, f"artifacts/{kind}/{key}/{digest}"):
+        backend.remove(f"published/{kind}/{key}.json")
+
+
+def _published(backend: Backend, kind: str, key: str) -> str | None:
+    """The digest that was published, as folders are named by it; None where none was."""
     try:
-        record = json.loads(backend.get(publication))
+        return json.loads(backend.get(f"published/{kind}/{key}.json"))["digest"][:16]
     except FileNotFoundError:
-        return
-    if record["digest"].startswith(digest) and not _whole(backend, f"artifacts/{kind}/{key}/{digest}"):
-        backend.remove(publication)
+        return None
 
 
 def _whole(backend: Backend, folder: str) -> bool:
@@ -90,7 +104,9 @@ def collected(backend: Backend) -> dict[tuple[str, str], str]:
 
 
 def leftovers(backend: Backend, older_than: float) -> Iterator[tuple[str, int]]:
-    """Files of artifacts that were never published, as an interrupted write leaves them, and claims of former runs.
+    """Files of artifacts that were never published, and claims of former runs.
+
+    An interrupted write leaves such files, and so does a writer of other bytes who came second to the same key.
 
     A claim that is taken away too soon costs at most that something is asked twice.
 
@@ -102,11 +118,20 @@ def leftovers(backend: Backend, older_than: float) -> Iterator[tuple[str, int]]:
         (path, bytes).
     """
     published = {path.removeprefix("published/").removesuffix(".json") for path in backend.list("published")}
+    files = [path for path in backend.list("artifacts", unfinished=True) if path.count("/") > 3]
+    folders: dict[str, set[str]] = defaultdict(set)
+    for path in files:
+        _, kind, key, digest, _ = path.split("/", 4)
+        folders[f"{kind}/{key}"].add(digest)
+    # Which of them was published has to be read only where there are several.
+    spoken_for = {
+        f"artifacts/{name}/{digest}"
+        for name in published & folders.keys()
+        for digest in ({_published(backend, *name.split("/"))} if len(folders[name]) > 1 else folders[name])
+    }
+    rubbish = [path for path in files if "/.tmp-" in path or "/".join(path.split("/")[:4]) not in spoken_for]
     now = time.time()
-    for path in chain(backend.list("artifacts", unfinished=True), backend.list("claims", unfinished=True)):
-        kind_key = "/".join(path.split("/")[1:3])
-        if kind_key in published and "/.tmp-" not in path:
-            continue
+    for path in chain(rubbish, backend.list("claims", unfinished=True)):
         with contextlib.suppress(FileNotFoundError):  # its writer took it away
             written = backend.modified(path)
             if written is not None and now - written >= older_than:
@@ -123,7 +148,7 @@ def remove_leftover(backend: Backend, path: str) -> None:
         _prune(backend, path.rsplit("/", 1)[0])
         return
     _, kind, key, digest, _ = path.split("/", 4)
-    if backend.exists(f"published/{kind}/{key}.json") and "/.tmp-" not in path:
+    if _published(backend, kind, key) == digest and "/.tmp-" not in path:
         return
     backend.remove(path)
     _withdraw_if_hollow(backend, kind, key, digest)

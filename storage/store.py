@@ -236,25 +236,6 @@ class ArtifactStore:
         except FileNotFoundError:
             return None
 
-    def remove(self, ref: ArtifactRef, reason: str) -> Tombstone:
-        """Erase the files of an artifact behind a tombstone; its manifest stays and explains it."""
-        manifest = self.require(ref)
-        stone = Tombstone(
-            kind=ref.kind,
-            key=ref.key,
-            digest=ref.digest,
-            reason=reason,
-            removed=datetime.now(UTC),
-            inputs=manifest.inputs,
-        )
-        self.backend.put_if_absent(
-            f"tombstones/{ref.kind}/{ref.key}.json", canonical_json(stone.model_dump(mode="json"))
-        )
-        for name in manifest.outputs:
-            self.backend.remove(self.path(manifest, name))
-        self.drop_copies(ref)
-        return stone
-
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a local file, read in pieces."""

@@ -8,6 +8,7 @@ import pytest
 from bench._lineage_root import add_checkpoint, add_evaluation, small_root
 from bench._lineage_rows import picture, sha
 from flows.cli.main import main
+from storage.removal import take_down
 from tests.tamper import files_of, mentioned
 from vip.lineage.gc import plan_gc, run_gc
 from vip.lineage.index import open_index
@@ -31,7 +32,7 @@ def root(tmp_path_factory):
             made.refs.set(name, add_checkpoint(made, "keywords", "scenes", seed=seed).ref)
     add_evaluation(made, made.checkpoints[-1], "keywords", "scenes")
     run_gc(made.store, plan_gc(made.store, history=1, grace=timedelta(0)))
-    made.store.remove(made.shards["scenes"][0].ref, "taken down")
+    take_down(made.store, made.shards["scenes"][0].ref, "taken down")
     return made
 
 

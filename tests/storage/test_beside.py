@@ -99,6 +99,61 @@ def test_a_run_that_finishes_what_an_interrupted_one_left_while_gc_removes_it(st
     assert other.build(RECIPE, write)[0].outputs and whole(other)
 
 
+def beside(store, text):
+    """A writer of other bytes under the same key, who comes second."""
+
+    def other(folder):
+        (folder / "a.txt").write_text(text)
+        return {}
+
+    late = ArtifactStore(store.backend.url)
+    late.find = lambda _: None  # it looked before the first was there
+    return late.build(RECIPE, other)[0]
+
+
+def test_what_a_writer_who_came_second_left_is_a_leftover_and_the_artifact_stays(tmp_path):
+    store = ArtifactStore(tmp_path)
+    made, _ = store.build(RECIPE, write)
+    assert beside(store, "other bytes").digest == made.digest
+    assert list(leftovers(store.backend, 3600.0)) == []  # it may still be writing
+    for path, _ in list(leftovers(store.backend, 0.0)):
+        remove_leftover(store.backend, path)
+    left = [path.split("/")[3] for path in store.backend.list("artifacts")]
+    assert left == [made.digest[:16]] * 3
+    assert whole(store) and list(leftovers(store.backend, 0.0)) == []
+
+
+def test_a_takedown_takes_what_a_writer_who_came_second_left(tmp_path):
+    store = ArtifactStore(tmp_path)
+    made, _ = store.build(RECIPE, write)
+    beside(store, "other bytes")
+    half = tmp_path / "artifacts" / RECIPE.kind / RECIPE.key / "half" / ".tmp-1"
+    half.parent.mkdir()
+    half.write_text("half of other bytes")
+    take_down(store, made.ref, "asked to")
+    left = list(store.backend.list("artifacts", unfinished=True))
+    assert left == [f"artifacts/{RECIPE.kind}/{RECIPE.key}/{made.digest[:16]}/manifest.json"]
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_gc_of_what_came_second_beside_a_collection_and_a_run_leaves_a_whole_artifact(step, tmp_path, monkeypatch):
+    store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
+    old, _ = store.build(RECIPE, write)
+    beside(store, "other bytes")
+    found = [path for path, _ in leftovers(store.backend, 0.0)]
+    assert len(found) == 2
+
+    def the_second_is_published_now():
+        collect(other, old, "no ref reached it")
+        beside(other, "other bytes")
+
+    seen = at_step(monkeypatch, store, step, the_second_is_published_now)
+    for path in found:
+        remove_leftover(store.backend, path)
+    assert seen["done"] or seen["count"] <= step
+    assert whole(other)
+
+
 def test_a_file_that_its_writer_takes_away_meanwhile_is_no_leftover(tmp_path, monkeypatch):
     store = ArtifactStore(tmp_path)
     store.build(RECIPE, write)

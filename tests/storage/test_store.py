@@ -8,6 +8,7 @@ import pytest
 from schemas.errors import VipError
 from schemas.manifest import Recipe
 from storage.refs import Refs
+from storage.removal import take_down
 from storage.store import ArtifactStore
 
 
@@ -96,7 +97,7 @@ def test_a_changed_manifest_is_an_error_that_names_it(tmp_path):
 
 def test_a_tombstoned_artifact_is_explained_and_not_done(store):
     made, _ = store.build(recipe(n=4), writes("x"))
-    store.remove(made.ref, "asked for by its owner")
+    take_down(store, made.ref, "asked for by its owner")
     assert store.find(recipe(n=4)) is None
     assert store.tombstone("shard", made.key).reason == "asked for by its owner"
     with pytest.raises(VipError, match="asked for by its owner"):

@@ -15,6 +15,7 @@ from bench._lineage_rows import make_spec, sha
 from flows.cli.main import main
 from schemas.errors import VipError
 from schemas.sharding import ShardSettings
+from storage.removal import take_down
 from storage.store import ArtifactStore
 from tests.openlineage_models import rebuilt
 from vip.lineage.export.openlineage import events
@@ -145,7 +146,7 @@ def test_the_command_line_writes_them_all(photos, tmp_path, capsys):
 
 
 def test_what_does_not_stand_is_not_exported(photos, tmp_path):
-    photos.store.remove(photos.datasets["photos"].ref, "taken down")
+    take_down(photos.store, photos.datasets["photos"].ref, "taken down")
     index = open_index(photos.store.backend.url)
     with pytest.raises(VipError, match="does not stand: taken down"):
         export_dataset(index, "photos", tmp_path / "out")

@@ -3,6 +3,7 @@
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation, small_root
 from bench._lineage_rows import make_spec, picture
 from storage.backend import Backend
+from storage.removal import take_down
 from vip.lineage.index import LineageIndex, open_index
 
 TABLES = {
@@ -39,7 +40,7 @@ def test_an_index_that_grew_equals_one_that_was_rebuilt(root, index):
 
 
 def test_removals_and_lost_publications_are_followed(root, index, tmp_path):
-    root.store.remove(root.shards["scenes"][0].ref, "taken down")
+    take_down(root.store, root.shards["scenes"][0].ref, "taken down")
     (tmp_path / "root" / "published" / "checkpoint" / f"{root.checkpoints[0].key}.json").unlink()
     index.refresh()
     grown = contents(index)

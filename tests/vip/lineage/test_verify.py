@@ -11,6 +11,7 @@ from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_g
 from bench._lineage_rows import make_spec, picture
 from schemas.manifest import ArtifactRef
 from storage.backend import Backend
+from storage.removal import take_down
 from tests.tamper import files_of, flipped, mentioned, named
 from vip.lineage.gc import plan_gc, run_gc
 from vip.lineage.verify import verify
@@ -112,7 +113,7 @@ def test_a_dangling_ref_and_a_hole_in_a_log_are_found(root, place):
 def test_a_removal_is_accepted_but_files_that_came_back_are_not(root, place):
     shard = root.shards["scenes"][0]
     data = root.store.read(shard, "samples.tar")
-    root.store.remove(shard.ref, "taken down")
+    take_down(root.store, shard.ref, "taken down")
     found = verify(root.store.backend)
     assert found.ok
     assert found.removed == 1
