@@ -118,7 +118,8 @@ class Backend:
             except FileNotFoundError:
                 return
         for path in sorted(found):
-            if unfinished or "/.tmp-" not in path:
+            # Below the root: what lies above it may be called as it likes.
+            if unfinished or "/.tmp-" not in path[start - 1 :]:
                 yield path[start:]
 
     def put_if_absent(self, path: str, data: bytes | Path) -> bool:

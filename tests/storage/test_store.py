@@ -124,3 +124,12 @@ def test_an_entry_of_a_ref_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "refs" / "name" / "00000001.json").write_text('{"name": "na')
     with pytest.raises(VipError, match=r"refs/name/00000001\.json cannot be read"):
         Refs(ArtifactStore(tmp_path).backend).get("name")
+
+
+def test_a_root_below_a_folder_that_looks_unfinished_lists_what_it_holds(tmp_path):
+    store = ArtifactStore(tmp_path / ".tmp-here" / "root")
+    made, _ = store.build(recipe(n=7), writes("x"))
+    half = tmp_path / ".tmp-here" / "root" / "published" / ".tmp-1"
+    half.write_text("half")
+    assert [one.key for one in store.list("shard")] == [made.key]
+    assert list(store.backend.list("published")) == [f"published/shard/{made.key}.json"]
