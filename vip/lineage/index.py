@@ -6,6 +6,7 @@ here: what the index says is where to look, and the answers read the artifacts t
 """
 
 import contextlib
+import json
 import os
 import sqlite3
 import time
@@ -150,12 +151,16 @@ class LineageIndex:
         from storage.removal import collected
 
         published, stones = self._listed("published"), self._listed("tombstones")
-        records = {name: path for name, path in collected(self.backend).items() if name not in published}
+        taken = collected(self.backend)
+        records = {name: path for name, path in taken.items() if name not in published}
         known = {
             (row["kind"], row["key"]): row["state"] for row in self.db.execute("SELECT kind, key, state FROM artifact")
         }
         todo = [name for name in published if known.get(name) != ("removed" if name in stones else "live")]
         todo += [name for name in records if known.get(name) != "removed"]
+        # What gc took may have been built again, between two looks at the root, with another digest.
+        again = [name for name in published & taken.keys() if known.get(name) == "live" and name not in stones]
+        todo += [name for name in again if self._changed(*name)]
         gone = [name for name, state in known.items() if state != "missing" and name not in published | records.keys()]
         if not todo and not gone:
             return 0
@@ -175,6 +180,15 @@ class LineageIndex:
             if self.progress:
                 self.progress("indexing artifacts", len(todo), len(todo))
         return len(todo)
+
+    def _changed(self, kind: str, key: str) -> bool:
+        """Whether another manifest is published than the one that was taken in."""
+        row = self.db.execute("SELECT manifest_sha256 FROM artifact WHERE kind = ? AND key = ?", (kind, key)).fetchone()
+        try:
+            publication = json.loads(self.backend.get(f"published/{kind}/{key}.json"))
+            return row["manifest_sha256"] != publication["manifest_sha256"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return True  # gone, or broken: taking it in says which
 
     def rebuild(self) -> int:
         """Build the index anew from the manifests; readers keep the old one until the new one is whole.

@@ -3,7 +3,7 @@
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation, small_root
 from bench._lineage_rows import make_spec, picture
 from storage.backend import Backend
-from storage.removal import take_down
+from storage.removal import collect, take_down
 from vip.lineage.index import LineageIndex, open_index
 
 TABLES = {
@@ -52,6 +52,25 @@ def test_removals_and_lost_publications_are_followed(root, index, tmp_path):
     states = dict(index.db.execute("SELECT key, state FROM artifact").fetchall())
     assert states[root.shards["scenes"][0].key] == "removed"
     assert states[root.checkpoints[0].key] == "missing"
+
+
+def test_what_was_collected_and_built_again_with_other_bytes_is_followed(root, index):
+    old = root.evaluations[0]
+    collect(root.store, old, "no ref reached it")
+
+    def write(folder):
+        (folder / "notes.txt").write_text("other bytes")
+        return {}
+
+    new, fresh = root.store.build(old.recipe, write)
+    assert fresh and new.key == old.key and new.digest != old.digest
+    assert index.refresh() == 1
+    assert index.refresh() == 0
+    row = index.db.execute("SELECT digest, state FROM artifact WHERE key = ?", (old.key,)).fetchone()
+    assert tuple(row) == (new.digest, "live")
+    grown = contents(index)
+    index.rebuild()
+    assert contents(index) == grown
 
 
 def test_a_broken_artifact_is_named_and_the_rest_is_indexed(root, tmp_path):
