@@ -23,26 +23,29 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
 
     Args:
         base: folder or hub id.
-        config: says which branches; a checkpoint has to agree.
+        config: says which branches, mask mode and prompt style; a checkpoint of ours has to agree. One of the released
+            code holds no mask mode and takes that of the config.
 
     Raises:
-        VipError: where ``base`` is no such pipeline or has other branches.
+        VipError: where ``base`` is no such pipeline, or has other branches or another mask mode or prompt style.
     """
     folder = Path(base)
     with quiet(), loading(folder):
         if (folder / "control").is_dir():
             pipe = VIPOutpaintPipeline.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
         elif is_released(folder):
-            pipe = load_released(folder)
+            pipe = load_released(folder, config.mask_mode)
         else:
             options = {"revision": config.revision} if config.revision else {}
             pipe = VIPOutpaintPipeline.from_base(
                 base, config.branches, config.mask_mode, config.prompt_style, use_safetensors=True, **options
             )
         check_weights(folder, pipe.components)
-    made = pipe.control.config["branches"]
-    if made != config.branches:
-        raise VipError(f"{base} has branches {made}, the config says {config.branches}", f"set branches: {made}")
+    # Training reads these from the config, inference from the checkpoint.
+    for name in ("branches", "mask_mode", "prompt_style"):
+        made, asked = pipe.control.config[name], getattr(config, name)
+        if made != asked:
+            raise VipError(f"{base} has {name} {made}, the config says {asked}", f"set {name}: {made}")
     if config.prediction is not None and pipe.scheduler.config["prediction_type"] != config.prediction:
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=config.prediction)
     return pipe

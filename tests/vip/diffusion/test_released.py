@@ -85,6 +85,9 @@ def test_a_pipeline_that_the_released_code_saved_loads_and_paints(tmp_path):
     pipe = load_pipeline(str(tmp_path), TrainConfig(branches="transformer"))
     pipe.set_progress_bar_config(disable=True)
     assert pipe.control.config["branches"] == "transformer" and run(pipe).shape == (1, 64, 64, 3)
+    for mask_mode in ("area", "nearest"):  # trained with what the saved pipeline paints with
+        pipe = load_pipeline(str(tmp_path), TrainConfig(branches="transformer", mask_mode=mask_mode))
+        assert pipe.control.config["mask_mode"] == mask_mode
     with pytest.raises(VipError, match="has branches transformer"):
         load_pipeline(str(tmp_path), TrainConfig())
 

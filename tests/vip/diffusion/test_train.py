@@ -369,3 +369,12 @@ def test_a_base_stored_in_half_precision_is_trained_in_float32(tmp_path, base):
         value.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.control) for value in part.parameters()
     }
     assert kinds == {torch.float32}
+
+
+def test_a_checkpoint_is_trained_on_as_it_will_be_used(tmp_path, base):
+    VIPOutpaintPipeline.from_base(str(base), mask_mode="nearest", prompt_style="plain").save_pretrained(tmp_path)
+    with pytest.raises(VipError, match=r"has mask_mode nearest, the config says area; set mask_mode: nearest"):
+        load_pipeline(str(tmp_path), config())
+    with pytest.raises(VipError, match=r"has prompt_style plain, the config says labelled"):
+        load_pipeline(str(tmp_path), config(mask_mode="nearest"))
+    load_pipeline(str(tmp_path), config(mask_mode="nearest", prompt_style="plain"))
