@@ -40,10 +40,21 @@ class Account:
         self.seconds[name] = time.monotonic() - start
 
     def close(
-        self, store: ArtifactStore, ends: Iterable[ArtifactRef], asked: Iterable[AskStats], price: Price
+        self,
+        store: ArtifactStore,
+        ends: Iterable[ArtifactRef],
+        promotion: ArtifactRef | None,
+        asked: Iterable[AskStats],
+        price: Price,
     ) -> RunSummary:
-        """The summary of a run whose last artifacts are ``ends``; ``price`` is that of what was ``asked``."""
-        reached = list(reachable(store, ends))
+        """The summary of a run.
+
+        Args:
+            ends: its last artifacts but the promotion.
+            promotion: stands apart, because it was made from the promoted checkpoint as well, which is no work of ours.
+            price: of what was ``asked``.
+        """
+        reached = [*reachable(store, ends), *([store.require(promotion)] if promotion else [])]
         asked = list(asked)
         return RunSummary(
             stages=tuple(

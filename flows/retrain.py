@@ -55,7 +55,7 @@ def retrain(root: str, config: RetrainConfig) -> RunResult:
         )
 
     store = open_store(root)
-    summary = account.close(store, [checked, promotion], asked, config.caption.price)
+    summary = account.close(store, [checked, evaluation], promotion, asked, config.caption.price)
     page = report(root, evaluation, summary)
 
     refs = Refs(store.backend)

@@ -1,6 +1,7 @@
-"""What a run says that its captions cost."""
+"""What a run says of its work and of what its captions cost."""
 
 from flows.accounting import Account
+from schemas.manifest import Recipe
 from schemas.pricing import Price
 from storage.store import ArtifactStore
 from vip.captioning.ask_stats import AskStats
@@ -9,7 +10,7 @@ ASKED = [AskStats(requests=90, prompt_tokens=3_000_000, completion_tokens=500_00
 
 
 def facts(store: ArtifactStore, asked: list[AskStats], price: Price) -> dict[str, str]:
-    return Account().close(store, [], asked, price).facts
+    return Account().close(store, [], None, asked, price).facts
 
 
 def test_the_price_of_the_config_is_what_captions_cost(tmp_path):
@@ -18,3 +19,41 @@ def test_the_price_of_the_config_is_what_captions_cost(tmp_path):
     assert facts(store, ASKED, price)["cost of captions"] == "6.5"
     assert "cost of captions" not in facts(store, ASKED, Price())
     assert facts(store, [AskStats()], price) == {}
+
+
+def exam(store: ArtifactStore, name: str):
+    """Captions, a checkpoint of 200 steps and its evaluation, made by the run of ``store``."""
+
+    def build(kind, inputs=None, **stats):
+        def write(folder):
+            (folder / "file").write_text(kind + name)
+            return stats
+
+        recipe = Recipe(kind=kind, stage="test", params={"name": name}, inputs=inputs or {})
+        return store.build(recipe, write)[0].ref
+
+    captions = build("captions")
+    gate = build("gate", {"captions": captions})
+    checkpoint = build("checkpoint", {"captions": captions}, steps=200, resumed_from=0)
+    samples = build("samples", {"checkpoint": checkpoint}, images=5)
+    evaluation = build("evaluation", {"checkpoint": checkpoint, "samples/oracle/0": samples})
+    return build, gate, evaluation
+
+
+def test_the_work_of_the_promoted_checkpoint_is_not_that_of_the_run(tmp_path):
+    incumbent = exam(ArtifactStore(tmp_path, run_id="old"), "old")[2]
+    store = ArtifactStore(tmp_path, run_id="new")
+    build, gate, evaluation = exam(store, "new")
+    inputs = {"evaluation": evaluation, "incumbent": incumbent}
+    promotion = build("promotion", inputs, promoted=True, reasons=["kid better"])
+    account = Account()
+    for stage in ("caption", "train", "evaluate", "promote"):
+        with account.stage(stage):
+            pass
+    stages = account.close(store, [gate, evaluation], promotion, [], Price()).stages
+    assert {one.name: (one.made, one.reused, one.note) for one in stages} == {
+        "caption": (1, 0, "0 requests"),
+        "train": (1, 0, "200 steps"),
+        "evaluate": (2, 0, "5 pictures"),
+        "promote": (1, 0, "promoted: kid better"),
+    }
