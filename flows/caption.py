@@ -174,7 +174,7 @@ def caption(
     done, spent = [], AskStats()
     with answering(root, plans, config) as server, working(runner) as pool:
         for one in plans:
-            asked = _asked(root, one, server, config.budget, spent, pool)
+            asked = _asked(root, dataset, one, server, config.budget, spent, pool)
             spent = spent.plus(asked)
             done.append(_captioned(root, dataset, one, asked, pool))
     return done
@@ -192,7 +192,7 @@ def caption_sample(
     (spec,) = _resolved(config, (config.spec,))
     planned = plan(root, dataset, spec, bank, limit=limit, noise=noise)
     with answering(root, [planned], config) as server:
-        _asked(root, planned, server, config.budget, AskStats())
+        _asked(root, dataset, planned, server, config.budget, AskStats())
     return planned
 
 
@@ -202,7 +202,13 @@ def _resolved(config: CaptionConfig, specs: tuple[str, ...]) -> list[CaptionSpec
 
 
 def _asked(
-    root: str, one: CaptionPlan, server: Server, budget: Budget, spent: AskStats, pool: Pool | None = None
+    root: str,
+    dataset: ArtifactRef,
+    one: CaptionPlan,
+    server: Server,
+    budget: Budget,
+    spent: AskStats,
+    pool: Pool | None = None,
 ) -> AskStats:
     """Ask by one client in this process, or by one in each worker of a cluster.
 
@@ -213,6 +219,7 @@ def _asked(
         return AskStats()
     if pool is None or not pool.runner.spread:
         asked = ask_missing(root, one, server, budget, spent)
+        left = max(0, one.requests - asked.requests - asked.recovered)
     else:
         shares = budget.shares(pool.runner.workers, spent.requests, spent.tokens, spent.seconds)
         parts = [Part(number, len(shares), share) for number, share in enumerate(shares)]
@@ -224,13 +231,23 @@ def _asked(
             if server.watch is not None:
                 server.watch()  # a server of our own that died says more than those who asked it
             raise
+        both = spent.plus(asked)
+        asked.stopped = budget.reached(both.requests, both.tokens, both.seconds) or asked.stopped
+        # A worker whose share is spent has stopped, but another may have asked what it left: only a look can tell.
+        left = _left(root, dataset, one) if asked.stopped else 0
+        asked.stopped = asked.stopped if left else ""
     if asked.stopped:
-        left = max(0, one.requests - asked.requests - asked.recovered)
         raise VipError(
             f"captioning stopped: {asked.stopped}, about {left:,} requests are left",
             "what was answered is kept; run again to go on",
         )
     return asked
+
+
+def _left(root: str, dataset: ArtifactRef, one: CaptionPlan) -> int:
+    """Requests of a plan that are still to be asked."""
+    store = open_store(root)
+    return plan_captions(store, store.require(dataset), one.spec, one.bank, round=one.round).requests
 
 
 def _captioned(root: str, dataset: ArtifactRef, one: CaptionPlan, asked: AskStats, pool: Pool) -> Captioned:

@@ -29,7 +29,9 @@ class Budget(BaseModel):
         return ""
 
     def shares(self, parts: int, requests: int, tokens: int, seconds: float) -> list["Budget"]:
-        """What is left of it, divided between ``parts`` that spend it side by side; fewer where not all would get some.
+        """What is left of it, divided between ``parts`` that spend it side by side.
+
+        They are fewer where not all would get some, and none where nothing is left.
 
         Args:
             requests, tokens, seconds: spent before.
@@ -44,7 +46,7 @@ class Budget(BaseModel):
 
 
 def _less(cap: int | None, spent: int) -> int | None:
-    return None if cap is None else max(1, cap - spent)
+    return None if cap is None else max(0, cap - spent)
 
 
 def _share(count: int | None, number: int, parts: int) -> int | None:

@@ -12,14 +12,21 @@ import yaml
 from click.testing import CliRunner
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.caption import Server, _asked
 from flows.run import local_run
 from flows.runners import task_runner
+from schemas.budget import Budget
+from schemas.endpoints import Endpoints
 from schemas.errors import VipError
 from schemas.retrain_config import CaptionConfig
 from schemas.runner import Runner, parse_runner
 from schemas.sharding import ShardSettings
+from storage.store import ArtifactStore
 from tests.fake_openai import FakeServer, serving
-from tests.vip.captioning.helpers import BANK, make_spec, make_tokenizer, write_images
+from tests.vip.captioning.helpers import BANK, QUICK, make_dataset, make_spec, make_tokenizer, write_images
+from vip.captioning.ask import ask
+from vip.captioning.ask_stats import AskStats
+from vip.captioning.plan import plan_captions
 from vip.processes import OwnedProcess, free_port
 
 IMAGES = 240
@@ -211,3 +218,35 @@ def test_ray_gives_what_threads_give(world, by_threads, tmp_path):
         done = world.caption(tmp_path / "root", dataset, url, runner)
     assert done.caption_set == by_threads[1].caption_set
     assert asdict(done)["captions"] == asdict(by_threads[1])["captions"]
+
+
+class Queue:
+    """A cluster whose workers come one after the other."""
+
+    runner = Runner(kind="dask", workers=2)
+
+    def __init__(self, scratch):
+        self.scratch = scratch
+
+    def each(self, _, parts, root, one, server, wave):
+        for part in parts:
+            yield ask(ArtifactStore(root), one, server.endpoints, self.scratch, settings=QUICK, budget=part.budget)
+
+
+def test_a_worker_that_spends_its_share_ends_no_run_whose_rest_another_asks(tmp_path):
+    store, spec = ArtifactStore(tmp_path / "root"), make_spec(make_tokenizer(tmp_path / "tokenizer"))
+    dataset = make_dataset(store, write_images(tmp_path / "images", 24))
+
+    def run(requests, spent=0):
+        one = plan_captions(store, dataset, spec, BANK)
+        asked = AskStats(requests=spent)
+        budget = Budget(requests=requests)
+        return _asked(str(tmp_path / "root"), dataset.ref, one, server, budget, asked, Queue(tmp_path / "scratch"))
+
+    with serving(FakeServer()) as url:
+        server = Server(Endpoints(urls=(url,)))
+        with pytest.raises(VipError, match=r"the budget of 5 requests is spent, about 24 requests are left"):
+            run(5, spent=5)
+        with pytest.raises(VipError, match=r"the budget of 6 requests is spent, about 18 requests are left"):
+            run(6)
+        assert run(26).requests == 18  # 13 by the first, which stops there, and 5 by the second

@@ -121,6 +121,7 @@ def test_shares_of_a_budget_are_the_budget():
     assert {one.hours for one in parts} == {0.5}
     assert len(Budget(requests=2).shares(8, 0, 0, 0)) == 2
     assert Budget().shares(2, 5, 5, 5) == [Budget(), Budget()]
+    assert Budget(requests=10).shares(2, 10, 0, 0) == Budget(tokens=10).shares(2, 0, 12, 0) == []
 
 
 def test_stats_of_several_are_added_where_they_add():
