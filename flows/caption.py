@@ -1,8 +1,9 @@
-"""Caption: a dataset becomes caption sets, one for each spec, asked of one model server."""
+"""Caption: a dataset becomes caption sets, one for each spec, asked of one server for each model."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -165,18 +166,22 @@ def caption(
     retry_rejected: bool = False,
     runner: Runner = THREADS,
 ) -> list[Captioned]:
-    """Caption ``dataset`` by each of ``specs``; only what no answer is known for is asked, by one server for all."""
+    """Caption ``dataset`` by each of ``specs``; only what no answer is known for is asked."""
     plans = [plan(root, dataset, one, bank, retry_rejected) for one in _resolved(config, specs)]
     if runner.address and not config.engines and any(one.requests for one in plans):
         raise VipError(
             f"the workers at {runner.address} cannot reach a vLLM of this host", "give endpoints that they can reach"
         )
     done, spent = [], AskStats()
-    with answering(root, plans, config) as server, working(runner) as pool:
-        for one in plans:
-            asked = _asked(root, dataset, one, server, config.budget, spent, pool)
-            spent = spent.plus(asked)
-            done.append(_captioned(root, dataset, one, asked, pool))
+    with working(runner) as pool:
+        # A vLLM of our own serves one model; those of several come one after the other.
+        for _, of_model in groupby(plans, lambda one: one.spec.model):
+            same = list(of_model)
+            with answering(root, same, config) as server:
+                for one in same:
+                    asked = _asked(root, dataset, one, server, config.budget, spent, pool)
+                    spent = spent.plus(asked)
+                    done.append(_captioned(root, dataset, one, asked, pool))
     return done
 
 
@@ -265,7 +270,7 @@ def _captioned(root: str, dataset: ArtifactRef, one: CaptionPlan, asked: AskStat
 
 @contextlib.contextmanager
 def answering(root: str, plans: list[CaptionPlan], config: CaptionConfig) -> Iterator[Server]:
-    """Who answers: the endpoints of the config, else a vLLM of our own, which is started only where it is needed."""
+    """Who answers plans of one model: the endpoints of the config, else a vLLM of our own where one is needed."""
     if config.engines or not any(one.requests for one in plans):
         yield Server(config.engines, config.in_flight)
         return

@@ -250,3 +250,41 @@ def test_a_worker_that_spends_its_share_ends_no_run_whose_rest_another_asks(tmp_
         with pytest.raises(VipError, match=r"the budget of 6 requests is spent, about 18 requests are left"):
             run(6)
         assert run(26).requests == 18  # 13 by the first, which stops there, and 5 by the second
+
+
+@pytest.mark.slow
+def test_each_model_is_asked_of_an_engine_of_its_own(world, by_threads, tmp_path, monkeypatch):
+    from flows import caption as flow
+
+    alive = []
+
+    class Engine:
+        log = "vllm.log"
+
+        def __init__(self, spec, *_):
+            self.server = FakeServer(spec.model.id)
+
+        def check(self):
+            pass
+
+        def __enter__(self):
+            self.served = serving(self.server)
+            self.endpoint = self.served.__enter__()
+            assert not [one for one in alive if one.served]  # one after the other
+            alive.append(self)
+
+        def __exit__(self, *_):
+            self.served.__exit__(*_)
+            self.served = None
+
+    monkeypatch.setattr(flow, "engine_for", Engine)
+    written = yaml.safe_load((world.folder / "spec.yaml").read_text())
+    specs = []
+    for name in ("one", "other"):
+        specs.append(str(tmp_path / f"{name}.yaml"))
+        values = {**written, "name": name, "model": {**written["model"], "id": name}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    config = CaptionConfig(spec=specs[0], imagined=specs[1])
+    done = flow.caption(str(world.folder / "threads"), by_threads[0], BANK, config, tuple(specs))
+    assert [one.asked.requests for one in done] == [IMAGES, IMAGES]
+    assert [(one.server.model, one.server.requests) for one in alive] == [("one", IMAGES), ("other", IMAGES)]
