@@ -103,3 +103,10 @@ class FileRegion(_Frozen):
 
 
 Region = Annotated[CentreRegion | SidesRegion | BrushRegion | FileRegion, Field(discriminator="kind")]
+
+
+def alike(captioned: Region, wanted: Region) -> bool:
+    """Whether a captioned region is the wanted one; brush strokes have a seed for each image and match by cover."""
+    if isinstance(captioned, BrushRegion) and isinstance(wanted, BrushRegion):
+        return captioned.cover == wanted.cover
+    return captioned.id == wanted.id

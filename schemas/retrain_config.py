@@ -13,6 +13,7 @@ from schemas.evaluate_config import EvaluateConfig
 from schemas.gate import GateThresholds
 from schemas.pricing import Price
 from schemas.promotion import PromotionRules
+from schemas.region import alike
 from schemas.runner import Runner
 from schemas.sharding import ShardSettings
 from schemas.train_config import TrainConfig
@@ -86,7 +87,7 @@ class RetrainConfig(BaseModel):
         view, region = self.evaluate.geometry
         if self.train.view != self.bank.view:
             raise ValueError(f"train.view is {self.train.view.id}, but {self.bank.view.id} is captioned; make them one")
-        if view != self.bank.view or region.kind not in {region.kind for region in self.bank.regions}:
+        if view != self.bank.view or not any(alike(captioned, region) for captioned in self.bank.regions):
             raise ValueError(f"the exam's {view.id} {region.id} is not in the bank; add it to bank.regions")
         if self.promote.setting not in self.evaluate.settings:
             raise ValueError(f"promote.setting '{self.promote.setting}' is not among evaluate.settings; add it there")

@@ -11,6 +11,7 @@ from PIL import Image
 from schemas.bank import Bank
 from schemas.errors import VipError
 from schemas.region import BrushRegion, CentreRegion, SidesRegion, View
+from schemas.retrain_config import RetrainConfig
 from vip.regions.mask import render_mask
 from vip.regions.view import render_view
 
@@ -54,6 +55,24 @@ def test_the_bank_gives_each_image_its_own_strokes():
     one, other = bank.pairs("a" * 64), bank.pairs("b" * 64)
     assert one == bank.pairs("a" * 64)
     assert one[0] == other[0] and one[1] != other[1]
+
+
+@pytest.mark.parametrize(
+    ("captioned", "preset", "fits"),
+    [
+        (CentreRegion(keep=0.5), "nano-centre", True),
+        (CentreRegion(keep=0.7), "nano-centre", False),
+        (BrushRegion(cover=0.5, seed=7), "nano-brush", True),
+        (BrushRegion(cover=0.4), "nano-brush", False),
+    ],
+)
+def test_an_exam_is_of_a_region_that_is_captioned(captioned, preset, fits):
+    run = {"source": "pictures", "bank": Bank(regions=(captioned,)), "evaluate": {"preset": preset}}
+    if fits:
+        assert RetrainConfig.model_validate(run).evaluate.preset == preset
+    else:
+        with pytest.raises(ValueError, match="is not in the bank; add it"):
+            RetrainConfig.model_validate(run)
 
 
 def _encoded(image, **options):

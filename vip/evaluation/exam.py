@@ -10,7 +10,7 @@ from schemas.bank import Bank
 from schemas.errors import VipError
 from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
 from schemas.manifest import ArtifactRef, Manifest
-from schemas.region import BrushRegion, Region, View
+from schemas.region import Region, View, alike
 from schemas.tables import CAPTIONS, SAMPLES
 from storage.store import ArtifactStore
 from storage.tables import read_table
@@ -154,14 +154,7 @@ def _captions(
             if row["view"] != view.id or sha in texts:
                 continue
             captioned = _REGION.validate_json(row["region_json"])
-            if _alike(captioned, region):
+            if alike(captioned, region):
                 texts[sha] = Text(row["caption_id"], row["centre"], row["surrounding"], ref)
                 regions[sha] = captioned
     return texts, regions
-
-
-def _alike(captioned: Region, wanted: Region) -> bool:
-    """Whether a captioned region is the wanted one; brush strokes have a seed for each image and match by cover."""
-    if isinstance(captioned, BrushRegion) and isinstance(wanted, BrushRegion):
-        return captioned.cover == wanted.cover
-    return captioned.id == wanted.id
