@@ -1,9 +1,11 @@
 """Bank: the finite, seeded (view, region) pairs that each image is captioned, trained and examined with."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.canonical import sha256_hex
-from schemas.region import BrushRegion, CentreRegion, Region, View
+from schemas.region import BrushRegion, CentreRegion, Region, View, params_of
 
 
 class Bank(BaseModel):
@@ -21,6 +23,11 @@ class Bank(BaseModel):
     def pairs(self, image_sha256: str) -> list[tuple[View, Region]]:
         """The pairs of one image, always the same for the same bank and image."""
         return [(self.view, self._of_image(place, region, image_sha256)) for place, region in enumerate(self.regions)]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What goes into keys; where the file of a mask lies does not."""
+        return {**self.model_dump(mode="json"), "regions": [params_of(region) for region in self.regions]}
 
     def _of_image(self, place: int, region: Region, image_sha256: str) -> Region:
         if not isinstance(region, BrushRegion):

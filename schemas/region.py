@@ -4,7 +4,7 @@ A *view* turns original bytes into an array of pixels; a *region* is a mask in t
 1 = generate (the surrounding), 0 = keep (the centre), the convention of Stable Diffusion inpainting.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -90,7 +90,12 @@ class BrushRegion(_Frozen):
 
 
 class FileRegion(_Frozen):
-    """A mask of the user's own; white generates, black keeps."""
+    """A mask of the user's own; white generates, black keeps.
+
+    Attributes:
+        path: where it lies on this machine; in no key.
+        sha256: of the file.
+    """
 
     kind: Literal["file"] = "file"
     path: str
@@ -103,6 +108,11 @@ class FileRegion(_Frozen):
 
 
 Region = Annotated[CentreRegion | SidesRegion | BrushRegion | FileRegion, Field(discriminator="kind")]
+
+
+def params_of(region: Region) -> dict[str, Any]:
+    """What of a region goes into keys: all but where the file of a mask lies."""
+    return region.model_dump(mode="json", exclude={"path"})
 
 
 def alike(captioned: Region, wanted: Region) -> bool:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from schemas.bank import Bank
+from schemas.canonical import sha256_hex
 from schemas.errors import VipError
-from schemas.region import BrushRegion, CentreRegion, SidesRegion, View
+from schemas.region import BrushRegion, CentreRegion, FileRegion, SidesRegion, View
 from schemas.retrain_config import RetrainConfig
 from vip.regions.mask import render_mask
 from vip.regions.view import render_view
@@ -55,6 +56,19 @@ def test_the_bank_gives_each_image_its_own_strokes():
     one, other = bank.pairs("a" * 64), bank.pairs("b" * 64)
     assert one == bank.pairs("a" * 64)
     assert one[0] == other[0] and one[1] != other[1]
+
+
+def test_a_mask_file_is_the_one_that_was_named_or_refused(tmp_path):
+    file = tmp_path / "mask.png"
+    Image.fromarray(np.repeat([[0], [255]], 32, axis=0).repeat(64, axis=1).astype(np.uint8)).save(file)
+    region = FileRegion(path=str(file), sha256=sha256_hex(file.read_bytes()))
+    assert render_mask(region, SQUARE)[32:].all() and not render_mask(region, SQUARE)[:32].any()
+    Image.new("L", (64, 64), 255).save(file)
+    with pytest.raises(VipError, match=r"mask .*mask.png is not the one that the bank names"):
+        render_mask(region, SQUARE)
+    file.unlink()
+    with pytest.raises(VipError, match=r"mask .*mask.png cannot be read: No such file"):
+        render_mask(region, SQUARE)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def _claims(store: ArtifactStore, plan: CaptionPlan, scratch: Path) -> Iterator[
         yield None
         return
     # Other regions of the same images are other work.
-    work = fingerprint([plan.spec.answers_id, plan.bank.model_dump(mode="json"), plan.round])[:32]
+    work = fingerprint([plan.spec.answers_id, plan.bank.params, plan.round])[:32]
 
     def publish_its_journal() -> None:
         recover(store.backend, scratch, plan.spec.answers_id)

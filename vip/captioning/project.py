@@ -32,7 +32,7 @@ def captions_recipe(shard: ArtifactRef, spec: CaptionSpec, bank: Bank, round: in
         stage="project_shard",
         stage_version=STAGE_VERSION,
         inputs={"shard": shard},
-        params={"spec": spec.params, "bank": bank.model_dump(mode="json"), "round": round},
+        params={"spec": spec.params, "bank": bank.params, "round": round},
     )
 
 
@@ -55,7 +55,9 @@ def project_shard(store: ArtifactStore, shard: Manifest, spec: CaptionSpec, bank
         held = answers.look_up(prefix, ("text", "finish_reason", "error"))
         rows = list(shard_rows(read_samples(store, shard), bank))
         stats = write_projection(folder, rows, make_judge(spec, round), held)
-        return {**stats, "spec": spec.name, "spec_id": spec.spec_id, "answers": spec.answers_id, "segments": segments}
+        stats |= {"spec": spec.name, "spec_id": spec.spec_id, "answers": spec.answers_id, "segments": segments}
+        # The key does not say where the files of masks lie, and who reads the captions needs to know.
+        return stats if bank.params == (whole := bank.model_dump(mode="json")) else {**stats, "bank": whole}
 
     return store.build(captions_recipe(shard.ref, spec, bank, round), build)[0]
 

@@ -59,7 +59,7 @@ def differences(
     """The causes that tell an earlier spec and bank from the present ones."""
     now = spec.params
     causes = [cause for cause, names in SECTIONS.items() if any(earlier_spec.get(name) != now[name] for name in names)]
-    return (*causes, *(["view/region"] if earlier_bank != bank.model_dump(mode="json") else []))
+    return (*causes, *(["view/region"] if earlier_bank != bank.params else []))
 
 
 def _get(store: ArtifactStore, ref: ArtifactRef) -> Manifest | None:

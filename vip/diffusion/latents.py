@@ -37,7 +37,7 @@ def latents_recipe(shard: ArtifactRef, vae: ArtifactRef, bank: Bank, config: Tra
         bank: what the shard is captioned with.
         config: the run; its patterns say which regions of the bank are wanted.
     """
-    params = {"bank": bank.model_dump(mode="json"), "regions": sorted(config.regions)}
+    params = {"bank": bank.params, "regions": sorted(config.regions)}
     return Recipe(kind="latents", stage="make_latents", inputs={"shard": shard, "vae": vae}, params=params)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas.bank import Bank
-from schemas.manifest import ArtifactRef, Recipe
+from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.train_config import TrainConfig
 from schemas.training import PrecomputeJob, PrecomputeProgress, ShardCaptions
 from storage.models import model_artifact
@@ -45,7 +45,7 @@ def recipes(
     }
     found = []
     for shard, captions in shards:
-        bank = Bank.model_validate(store.require(captions).params["bank"])
+        bank = _bank(store.require(captions))
         wanted: dict[str, Callable[[], Recipe]] = {
             "latents": partial(latents_recipe, shard, part["vae"], bank, config),
             "embeddings": partial(embeddings_recipe, shard, captions, part["tokenizer"], part["text_encoder"], config),
@@ -80,7 +80,7 @@ def precompute(job: PrecomputeJob, on_progress: Callable[[PrecomputeProgress], N
 
         data = place(store, shard, captions)
         if recipe.kind == "latents":
-            bank = Bank.model_validate(store.require(captions).params["bank"])
+            bank = _bank(store.require(captions))
             make_latents(store, recipe, data, bank, job.config, encoder, on_row)
         else:
             make_embeddings(store, recipe, data, job.config, encoder, on_row)
@@ -96,6 +96,10 @@ def place(store: ArtifactStore, shard: ArtifactRef, captions: ArtifactRef) -> Sh
         samples=store.place(held, "samples.parquet"),
         captions=store.place(rows, "captions.parquet"),
     )
+
+
+def _bank(captions: Manifest) -> Bank:
+    return Bank.model_validate(captions.stats.get("bank", captions.params["bank"]))
 
 
 def _encoder(base: Path) -> "Encoder":

@@ -6,6 +6,7 @@ from typing import Any
 
 from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import Manifest, Recipe
+from schemas.region import params_of
 from schemas.tables import IMAGE_METRICS, METRICS
 from storage.store import ArtifactStore
 from storage.tables import stream_table, write_table
@@ -96,7 +97,7 @@ def evaluate(
         params={
             **config.params(),
             "view": view.model_dump(mode="json"),
-            "region": region.model_dump(mode="json"),
+            "region": params_of(region),
             "network": {"name": network.name, "digest": network.digest},
             "probe": probe.digest if probe else None,
             # An exam without scorers keeps the key that it had before there were any.

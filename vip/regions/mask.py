@@ -1,10 +1,13 @@
 """Render a region as a mask."""
 
+import io
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.region import BrushRegion, CentreRegion, FileRegion, Region, SidesRegion, View
 
@@ -16,7 +19,7 @@ def render_mask(region: Region, view: View) -> np.ndarray:
         uint8 array of shape (height, width); 1 = generate, 0 = keep.
 
     Raises:
-        VipError: where the mask generates nothing or keeps nothing.
+        VipError: where the mask generates nothing or keeps nothing, or its file is gone or another.
     """
     match region:
         case CentreRegion():
@@ -76,7 +79,18 @@ def _brush(region: BrushRegion, view: View) -> np.ndarray:
 
 
 def _file(region: FileRegion, view: View) -> np.ndarray:
-    with Image.open(region.path) as image:
+    try:
+        data = Path(region.path).read_bytes()
+    except OSError as error:
+        raise VipError(
+            f"mask {region.path} cannot be read: {error.strerror or error}", "put it back where the bank says it lies"
+        ) from error
+    if sha256_hex(data) != region.sha256:
+        raise VipError(
+            f"mask {region.path} is not the one that the bank names, {region.sha256[:12]}",
+            "put that file back; a changed mask is another region: give the bank its sha256, and caption again",
+        )
+    with Image.open(io.BytesIO(data)) as image:
         if image.size != (view.width, view.height):
             raise VipError(
                 f"mask {region.path} is {image.width}x{image.height}, the view is {view.width}x{view.height}",

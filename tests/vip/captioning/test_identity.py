@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from schemas.canonical import sha256_hex
 from schemas.errors import VipError
-from schemas.region import BrushRegion, CentreRegion, SidesRegion, View
+from schemas.region import BrushRegion, CentreRegion, FileRegion, SidesRegion, View
 from schemas.spec import CaptionSpec
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, captions_of, jpeg, make_spec, run
@@ -209,3 +210,15 @@ def test_a_foreign_endpoint_is_declared_and_checked(tmp_path, tokenizer):
 def test_the_plan_asks_no_server(store, dataset, spec):
     plan = plan_captions(store, dataset, spec, BANK, limit=5)
     assert plan.rows == 5 and plan.requests == 5
+
+
+def test_a_mask_is_named_by_its_content_wherever_it_lies(store, dataset, spec, server, endpoint, scratch, tmp_path):
+    made = []
+    for place in ("here", "there"):
+        file = tmp_path / place / "mask.png"
+        file.parent.mkdir()
+        Image.fromarray(np.repeat([[0, 255]], [8, 8], axis=1).repeat(16, axis=0).astype(np.uint8)).save(file)
+        region = FileRegion(path=str(file), sha256=sha256_hex(file.read_bytes()))
+        made.append(run(store, dataset, spec, [endpoint], scratch, BANK.model_copy(update={"regions": (region,)}))[0])
+    assert made[0] == made[1] and server.requests == 24
+    assert str(tmp_path) not in str(made[0].params)

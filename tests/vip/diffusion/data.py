@@ -89,15 +89,15 @@ def write_shards(folder, images=12, shards=2, regions=CENTRE, skip=(), test=(), 
 
 def publish(store, shards, regions=CENTRE, spec="spec"):
     """Put what :func:`write_shards` wrote into a store, as (shard, its captions)."""
-    bank = Bank(view=VIEW, regions=regions).model_dump(mode="json")
-    made = []
+    bank = Bank(view=VIEW, regions=regions)
+    made, stats = [], {"bank": bank.model_dump(mode="json")}
     for shard in shards:
         files = [Path(shard.tar), Path(shard.samples)]
         recipe = Recipe(kind="shard", stage="build_shard", params={"prefix": Path(shard.tar).parent.name})
         held = store.build(recipe, lambda folder, files=files: _copy(files, folder))[0]
-        params = {"spec": spec, "bank": bank, "round": 0}
+        params = {"spec": spec, "bank": bank.params, "round": 0}
         recipe = Recipe(kind="captions", stage="project_shard", inputs={"shard": held.ref}, params=params)
-        rows = store.build(recipe, lambda folder, shard=shard: _copy([Path(shard.captions)], folder))[0]
+        rows = store.build(recipe, lambda folder, shard=shard: _copy([Path(shard.captions)], folder) | stats)[0]
         made.append((held.ref, rows.ref))
     return made
 

@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
+from schemas.canonical import sha256_hex
 from schemas.errors import VipError
-from schemas.region import BrushRegion, CentreRegion, SidesRegion
+from schemas.region import BrushRegion, CentreRegion, FileRegion, SidesRegion
 from schemas.training import PrecomputeJob
 from storage.store import ArtifactStore
 from tests.vip.diffusion.data import publish, write_base, write_shards
@@ -157,3 +160,13 @@ def test_the_rows_are_plain_safetensors_of_the_stated_shape(tmp_path, base):
         rows = load_file(store.local(made) / "part-00000.safetensors")["rows"]
         assert tuple(rows.shape[1:]) == shape[1:] and rows.shape[0] == made.outputs[f"{kind}.parquet"].rows
         assert shape[0] in (None, rows.shape[0])
+
+
+def test_a_mask_file_is_in_no_key_and_is_found_where_the_captions_say(tmp_path, base):
+    store, file = ArtifactStore(tmp_path / "root"), tmp_path / "mask.png"
+    Image.fromarray(np.repeat([[0, 255]], [16, 16], axis=1).repeat(32, axis=0).astype(np.uint8)).save(file)
+    region = FileRegion(path=str(file), sha256=sha256_hex(file.read_bytes()))
+    pairs = publish(store, write_shards(tmp_path / "data", regions=(region,)), (region,))
+    precompute(make_job(tmp_path / "root", base, pairs, config(precompute=("latents",))))
+    made = list(store.list("latents"))
+    assert [one.stats["images"] for one in made] == [6, 6] and str(file) not in str([one.params for one in made])
