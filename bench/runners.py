@@ -1,6 +1,7 @@
 """Runners: captioning by one and two Dask workers side by side; memory and task runs while 20,000 shards are made."""
 
 import os
+import resource
 import statistics
 import tempfile
 import threading
@@ -88,6 +89,7 @@ def many_shards(folder: Path, wanted: int, server: psutil.Process) -> None:
         end="",
     )
     print(f"alive at once {max((row[3] for row in seen), default=0)}, allowed {runner.wave}")
+    print(f"  the flow's peak, which is the join: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB")
     for row in seen[:: max(1, len(seen) // 10)]:
         print(f"  after {row[0]:5.0f} s: flow {row[1]} MB, Prefect's server {row[2]} MB, {row[3]} task runs alive")
 

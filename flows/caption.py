@@ -11,7 +11,7 @@ from prefect.artifacts import create_table_artifact
 from flows.console import console
 from flows.progress import reporting
 from flows.run import scratch_folder
-from flows.runners import Pool, working
+from flows.runners import Pool, sealed, working
 from flows.tasks import log_folder, open_store, task
 from schemas.bank import Bank
 from schemas.budget import Budget
@@ -30,7 +30,7 @@ from vip.captioning.caption_set import make_caption_set
 from vip.captioning.discovery import first_endpoint
 from vip.captioning.endpoint import at_most
 from vip.captioning.gate import run_gate
-from vip.captioning.plan import CaptionPlan, current_round, next_round, plan_captions
+from vip.captioning.plan import CaptionPlan, current_round, find_captions, next_round, plan_captions
 from vip.captioning.project import project_shard
 from vip.captioning.specs import resolve_spec
 from vip.serving.engine import engine_for
@@ -122,19 +122,20 @@ def ask_part(part: Part, root: str, missing: CaptionPlan, server: Server) -> Ask
 
 
 @task(task_run_name="captions-{shards[0][0]}")
-def project(
-    shards: tuple[tuple[str, ArtifactRef], ...], root: str, spec: CaptionSpec, bank: Bank, round: int
-) -> list[ArtifactRef]:
-    """Read the answers of some shards as captions, or find them read."""
+def project(shards: tuple[tuple[str, ArtifactRef], ...], root: str, spec: CaptionSpec, bank: Bank, round: int) -> int:
+    """Read the answers of some shards as captions, or find them read; tells only how many shards they are."""
     store = open_store(root)
-    return [project_shard(store, store.require(shard), spec, bank, round).ref for _, shard in shards]
+    for _, shard in shards:
+        project_shard(store, store.require(shard), spec, bank, round)
+    return len(shards)
 
 
 @task(task_run_name="caption-set")
-def join(root: str, dataset: ArtifactRef, captions: list[ArtifactRef]) -> ArtifactRef:
-    """Join the captions of all shards."""
+def join(root: str, dataset: ArtifactRef, spec: CaptionSpec, bank: Bank, round: int) -> ArtifactRef:
+    """Join the captions of all shards, each of which is found by its key."""
     store = open_store(root)
-    made = make_caption_set(store, store.require(dataset), [store.require(one) for one in captions])
+    data = store.require(dataset)
+    made = make_caption_set(store, data, filter(None, find_captions(store, data, spec, bank, round)))
     counts = [{"what": "captions", "count": made.stats["captions"]}]
     counts += [{"what": f"rejected: {reason}", "count": count} for reason, count in made.stats["reasons"].items()]
     create_table_artifact(key="captions", table=counts, description=f"Captions by {made.stats['spec']}")
@@ -223,7 +224,7 @@ def _asked(
     if not one.requests:
         return AskStats()
     if pool is None or not pool.runner.spread:
-        asked = ask_missing(root, one, server, budget, spent)
+        asked = ask_missing(root, sealed(one), server, budget, spent)
         left = max(0, one.requests - asked.requests - asked.recovered)
     else:
         shares = budget.shares(pool.runner.workers, spent.requests, spent.tokens, spent.seconds)
@@ -257,13 +258,12 @@ def _left(root: str, dataset: ArtifactRef, one: CaptionPlan) -> int:
 
 def _captioned(root: str, dataset: ArtifactRef, one: CaptionPlan, asked: AskStats, pool: Pool) -> Captioned:
     # A shard that the plan found finished needs no task: at a thousand of them tasks would take minutes.
-    captions = {prefix: manifest.ref for prefix, manifest in one.done.items()}
-    left = [(prefix, shard) for prefix, shard in one.shards.items() if prefix not in captions]
-    slices = pool.runner.slices(left)
-    for shards, made in zip(slices, pool.each(project, slices, root, one.spec, one.bank, one.round), strict=True):
-        captions.update(zip((prefix for prefix, _ in shards), made, strict=True))
-        console.progress("captions read", len(captions), len(one.shards))
-    made_set = join(root, dataset, [captions[prefix] for prefix in one.shards])
+    left = [(prefix, shard) for prefix, shard in one.shards.items() if prefix not in one.done]
+    read = len(one.done)
+    for made in pool.each(project, pool.runner.slices(left), root, one.spec, one.bank, one.round):
+        read += made
+        console.progress("captions read", read, len(one.shards))
+    made_set = join(root, dataset, one.spec, one.bank, one.round)
     stats = open_store(root).require(made_set).stats
     return Captioned(made_set, asked, stats["captions"], stats["rejected"])
 

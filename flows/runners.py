@@ -5,7 +5,7 @@ import importlib.util
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect import Task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -25,6 +25,11 @@ class _Sealed(quote):
     def __reduce__(self) -> tuple[type["_Sealed"], tuple[Any]]:
         """On the way to another process a plain ``quote`` would wrap its value twice."""
         return type(self), (self[0],)
+
+
+def sealed(value: T) -> T:
+    """``value`` for a task that is called, not submitted: Prefect hands it over without walking through it."""
+    return cast(T, _Sealed(value))
 
 
 class Pool:

@@ -6,13 +6,13 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from flows.progress import reporting
-from flows.runners import working
+from flows.runners import sealed, working
 from flows.tasks import open_store, task
 from schemas.manifest import ArtifactRef
 from schemas.runner import THREADS, Runner
 from schemas.sharding import ShardSettings
 from storage.suppression import suppressed
-from vip.sharding.build import build_dataset, build_shard, missing_shards, previous_bits
+from vip.sharding.build import build_dataset, build_shard, missing_shards, previous_bits, standing_shards
 from vip.sharding.scan import SourceScan, scan_source
 from vip.sharding.spool import spooled
 
@@ -27,17 +27,22 @@ def scan(root: str, source: str, settings: ShardSettings) -> SourceScan:
 
 
 @task(task_run_name="shard-{found.prefixes[0]}")
-def build(found: SourceScan, root: str) -> list[ArtifactRef]:
-    """Decode, check and pack the shards of a part of a scan, or find them made."""
+def build(found: SourceScan, root: str) -> int:
+    """Decode, check and pack the shards of a part of a scan, or find them made; tells only how many they are.
+
+    What a task returns stays with the flow, and Prefect keeps a record of every part of it.
+    """
     store = open_store(root)
-    return [build_shard(store, found, prefix, workers=1).ref for prefix in found.prefixes]
+    for prefix in found.prefixes:
+        build_shard(store, found, prefix, workers=1)
+    return len(found.prefixes)
 
 
 @task(task_run_name="dataset")
-def join(root: str, found: SourceScan, shards: list[ArtifactRef]) -> ArtifactRef:
+def join(root: str, found: SourceScan) -> ArtifactRef:
     """Join the shards and show what was rejected."""
     store = open_store(root)
-    dataset = build_dataset(store, found, [store.require(shard) for shard in shards])
+    dataset = build_dataset(store, found, standing_shards(store, found))
     counts = [{"what": name, "count": count} for name, count in dataset.stats.items() if isinstance(count, int)]
     create_table_artifact(key="dataset", table=counts, description=f"Dataset {found.settings.name}")
     return dataset.ref
@@ -47,13 +52,13 @@ def join(root: str, found: SourceScan, shards: list[ArtifactRef]) -> ArtifactRef
 def shard(root: str, source: str, settings: ShardSettings, runner: Runner = THREADS) -> ArtifactRef:
     """Turn ``source`` into the dataset ``settings.name``; shards whose images are unchanged are found, not built."""
     found = scan(root, source, settings)
-    shards: list[ArtifactRef] = []
+    done = 0
     with reporting() as progress, _fetched(root, found, runner) as ready, working(runner) as pool:
         parts = (ready.only(prefixes) for prefixes in runner.slices(ready.prefixes))
         for made in pool.each(build, parts, root):
-            shards += made
-            progress("shards", len(shards), len(ready.prefixes))
-    return join(root, found, shards)
+            done += made
+            progress("shards", done, len(ready.prefixes))
+    return join(root, sealed(found))
 
 
 def _fetched(root: str, found: SourceScan, runner: Runner) -> AbstractContextManager[SourceScan]:

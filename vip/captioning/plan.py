@@ -1,13 +1,12 @@
 """Plan: what is up to date, missing or stale, before anything is asked."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas.bank import Bank
-from schemas.manifest import ArtifactRef, Manifest, Recipe
+from schemas.manifest import ArtifactRef, Manifest
 from schemas.spec import CaptionSpec
 from storage.answers import Answers
 from storage.journal import recover
@@ -17,8 +16,7 @@ from vip.captioning.project import captions_recipe, make_judge
 from vip.captioning.request import Request
 from vip.captioning.rows import Row, read_samples, shard_rows
 from vip.captioning.stale import StaleRows, nearest_earlier
-
-_LOOKUPS = 32  # at once, of a store over a network: each takes three answers of some 20 ms
+from vip.sharding.pool import find_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class CaptionPlan:
         bits: of the dataset's shards.
         limit: rows that are considered; all where None.
         noise: rows are drawn again to measure noise; nothing becomes a caption.
-        done: prefix -> finished captions.
+        done: prefix -> rows in its finished captions, rejected ones among them.
         work: the other shards.
         causes: of the rows to ask, how many were captioned before by what differs in that; "" for never.
         earlier: the caption set that the causes compare with.
@@ -63,7 +61,7 @@ class CaptionPlan:
     bits: int
     limit: int | None
     noise: bool
-    done: dict[str, Manifest]
+    done: dict[str, int]
     work: list[ShardWork]
     causes: dict[str, int] = field(default_factory=dict)
     earlier: Manifest | None = None
@@ -73,8 +71,7 @@ class CaptionPlan:
     @property
     def up_to_date(self) -> int:
         """Rows that stand in finished captions or need only be read from answers that are there."""
-        finished = sum(manifest.stats["captions"] + manifest.stats["rejected"] for manifest in self.done.values())
-        return finished + sum(work.answered for work in self.work)
+        return sum(self.done.values()) + sum(work.answered for work in self.work)
 
     @property
     def to_ask(self) -> int:
@@ -134,7 +131,7 @@ def plan_captions(
     """
     recovered = recover(store.backend, scratch, spec.answers_id) if scratch is not None else 0
     shards = dataset_shards(dataset)
-    done: dict[str, Manifest] = {}
+    done: dict[str, int] = {}
     work: list[ShardWork] = []
     causes: Counter[str] = Counter()
     judge: Judge | None = None
@@ -142,13 +139,13 @@ def plan_captions(
     earlier = None
     left = limit
     whole = limit is None and not noise
-    standing = find_all(store, (captions_recipe(ref, spec, bank, round) for ref in shards.values())) if whole else None
+    standing = find_captions(store, dataset, spec, bank, round) if whole else None
     for prefix, ref in shards.items():
         if left is not None and left <= 0:
             break
         found = next(standing) if standing is not None else None
         if found is not None:
-            done[prefix] = found
+            done[prefix] = found.stats["captions"] + found.stats["rejected"]
             continue
         if judge is None or stale is None:
             judge = make_judge(spec, round, noise)
@@ -175,20 +172,18 @@ def plan_captions(
     )
 
 
-def find_all(store: ArtifactStore, recipes: Iterable[Recipe]) -> Iterator[Manifest | None]:
-    """What stands of each recipe, in their order; a store that is asked over a network is asked for many at once."""
-    if store.backend.is_local:
-        yield from map(store.find, recipes)
-        return
-    with ThreadPoolExecutor(_LOOKUPS) as pool:
-        yield from pool.map(store.find, recipes)
+def find_captions(
+    store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank: Bank, round: int
+) -> Iterator[Manifest | None]:
+    """The captions of each shard of a dataset, by ascending prefix; None where they are not made yet."""
+    shards = dataset_shards(dataset).values()
+    return find_all(store, (captions_recipe(shard, spec, bank, round) for shard in shards))
 
 
 def current_round(store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank: Bank) -> int:
     """How many times the rejected rows of a dataset were retried: the last round that is complete, else 0."""
     round = 0
-    refs = dataset_shards(dataset).values()
-    while all(store.find(captions_recipe(ref, spec, bank, round + 1)) for ref in refs):
+    while all(find_captions(store, dataset, spec, bank, round + 1)):
         round += 1
     return round
 
@@ -199,9 +194,12 @@ def next_round(store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank:
     It is the present round where nothing is rejected, so that there is nothing to retry.
     """
     round = current_round(store, dataset, spec, bank)
-    found = list(find_all(store, (captions_recipe(ref, spec, bank, round) for ref in dataset_shards(dataset).values())))
-    rejected = sum(manifest.stats["rejected"] for manifest in found if manifest is not None)
-    return round + 1 if rejected and all(found) else round
+    rejected = 0
+    for made in find_captions(store, dataset, spec, bank, round):
+        if made is None:
+            return round
+        rejected += made.stats["rejected"]
+    return round + 1 if rejected else round
 
 
 def _sum(causes: Iterator[tuple[str, int]]) -> Counter[str]:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
-from schemas.manifest import Manifest, Recipe
+from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.sharding import RejectReason, ShardSettings
 from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
 from storage.items import RowPlace
@@ -22,7 +23,7 @@ from storage.store import ArtifactStore
 from storage.suppression import suppressed
 from storage.tables import read_table, write_table
 from vip.sharding.inspect import ImageFacts, Reject, inspect_image
-from vip.sharding.pool import batches, bounded_map
+from vip.sharding.pool import batches, bounded_map, find_all
 from vip.sharding.scan import Member, Progress, SourceReject, SourceScan, prefix_of, scan_source
 from vip.sharding.spool import needs_spool, spool_rows, spooled
 
@@ -52,13 +53,12 @@ def shard_source(
     """
     bits = previous_bits(store, settings.name)
     scan = scan_source(source, settings, suppressed(store), workers, bits, progress)
-    shards = []
     with spooled(scan, missing_shards(store, scan)) as ready:
         for number, prefix in enumerate(scan.prefixes, 1):
-            shards.append(build_shard(store, ready, prefix, workers))
+            build_shard(store, ready, prefix, workers)
             if progress is not None:
                 progress("shards", number, len(scan.prefixes))
-    return build_dataset(store, scan, shards)
+    return build_dataset(store, scan, standing_shards(store, scan))
 
 
 def previous_bits(store: ArtifactStore, name: str) -> int | None:
@@ -85,7 +85,25 @@ def shard_recipe(scan: SourceScan, prefix: str) -> Recipe:
 
 def missing_shards(store: ArtifactStore, scan: SourceScan) -> list[str]:
     """The shards of a scan that have yet to be made."""
-    return [prefix for prefix in scan.prefixes if store.find(shard_recipe(scan, prefix)) is None]
+    return [prefix for prefix, shard in _found(store, scan) if shard is None]
+
+
+def standing_shards(store: ArtifactStore, scan: SourceScan) -> Iterator[Manifest]:
+    """The shards of a scan that were all made, one after the other; their keys are known, so nobody need keep them.
+
+    Raises:
+        VipError: where one is gone again.
+    """
+    for prefix, shard in _found(store, scan):
+        if shard is None:
+            _refuse_suppressed(store, scan.of_shard(prefix))
+            raise VipError(f"shard {prefix} was removed while the dataset was made", "run again")
+        yield shard
+
+
+def _found(store: ArtifactStore, scan: SourceScan) -> Iterator[tuple[str, Manifest | None]]:
+    recipes = (shard_recipe(scan, prefix) for prefix in scan.prefixes)
+    return zip(scan.prefixes, find_all(store, recipes), strict=True)
 
 
 def build_shard(
@@ -176,17 +194,27 @@ def _fetch(member: Member) -> bytes:
     raise VipError(f"{member.names[0]!r} changed while it was being read", "run again when the source is at rest")
 
 
-def build_dataset(store: ArtifactStore, scan: SourceScan, shards: list[Manifest]) -> Manifest:
+def build_dataset(store: ArtifactStore, scan: SourceScan, shards: Iterable[Manifest]) -> Manifest:
     """Join the shards of a scan to a dataset: all names, all rejects, and the ref ``dataset/<name>``.
 
     Shards in which no image was good are not among its inputs; their rejects are in its table.
 
+    Args:
+        shards: looked at once, one after the other.
+
     Raises:
         VipError: where no image of the source can be decoded.
     """
-    _refuse_suppressed(store, tuple(scan.members))
-    names, rejects = _join(store, scan, shards)
-    inputs = {f"shard/{shard.params['prefix']}": shard.ref for shard in shards if shard.stats["samples"]}
+    bad: dict[str, SourceReject] = {}
+    inputs: dict[str, ArtifactRef] = {}
+    counts: Counter[str] = Counter()
+    for shard in shards:
+        bad.update(_rejects(store, shard))
+        if shard.stats["samples"]:
+            inputs[f"shard/{shard.params['prefix']}"] = shard.ref
+            counts.update({what: shard.stats[what] for what in ("samples", "train", "test")})
+    _refuse_suppressed(store, scan.members)
+    names, rejects = _join(scan, bad)
     if not inputs:
         raise VipError(_no_good(scan, rejects), "give a source with images that Pillow can decode")
     settings = scan.settings
@@ -202,11 +230,10 @@ def build_dataset(store: ArtifactStore, scan: SourceScan, shards: list[Manifest]
         "format": FORMAT,
     }
     recipe = Recipe(kind="dataset", stage="build_dataset", inputs=inputs, params=params)
-    good = [shard for shard in shards if shard.stats["samples"]]
     stats = {
         **scan.counts,
-        **{what: sum(shard.stats[what] for shard in good) for what in ("samples", "train", "test")},
-        "shards": len(good),
+        **counts,
+        "shards": len(inputs),
         "rejected": len(rejects),
         "reasons": dict(sorted(Counter(row["reason"] for row in rejects).items())),
     }
@@ -223,16 +250,15 @@ def build_dataset(store: ArtifactStore, scan: SourceScan, shards: list[Manifest]
     return manifest
 
 
-def _join(
-    store: ArtifactStore, scan: SourceScan, shards: list[Manifest]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _rejects(store: ArtifactStore, shard: Manifest) -> Iterator[tuple[str, SourceReject]]:
+    if shard.stats["rejected"]:
+        for row in read_table(store.read(shard, REJECTS_TABLE), SHARD_REJECTS).to_pylist():
+            sha256, reason = row["image_sha256"], RejectReason(row["reason"])
+            yield sha256, SourceReject("", reason, row["detail"], row["bytes"], sha256)
+
+
+def _join(scan: SourceScan, bad: dict[str, SourceReject]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of the names table and of the rejects table, sorted."""
-    bad: dict[str, SourceReject] = {}
-    for shard in shards:
-        if shard.stats["rejected"]:
-            for row in read_table(store.read(shard, REJECTS_TABLE), SHARD_REJECTS).to_pylist():
-                reason = RejectReason(row["reason"])
-                bad[row["image_sha256"]] = SourceReject("", reason, row["detail"], row["bytes"], row["image_sha256"])
     names, rejects = [], list(scan.rejects)
     for member in scan.members:
         reject = bad.get(member.sha256)

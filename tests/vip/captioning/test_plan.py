@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+import weakref
 from contextlib import closing
 from zlib import crc32
 
@@ -14,9 +15,10 @@ from storage.store import ArtifactStore
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, captions_of, make_dataset, make_spec, run, write_images
 from vip.captioning.ask import ask
+from vip.captioning.caption_set import make_caption_set
 from vip.captioning.compare import compare_sets, noise_floor, preview
 from vip.captioning.estimate import estimate
-from vip.captioning.plan import next_round, plan_captions
+from vip.captioning.plan import find_captions, next_round, plan_captions
 from vip.lineage.diff import diff
 from vip.lineage.index import open_index
 
@@ -189,7 +191,6 @@ def test_a_plan_says_what_it_will_cost(store, dataset, spec, tokenizer, endpoint
 
 def test_refusals_of_ragged_sets(store, dataset, spec, tokenizer, endpoint, scratch):
     from schemas.errors import VipError
-    from vip.captioning.caption_set import make_caption_set
     from vip.captioning.project import project_shard
 
     made, _ = run(store, dataset, spec, [endpoint], scratch)
@@ -204,6 +205,19 @@ def test_refusals_of_ragged_sets(store, dataset, spec, tokenizer, endpoint, scra
     with pytest.raises(VipError, match="no answer yet"):
         fresh = make_spec(tokenizer, sampling={"seed": 9})
         project_shard(store, store.require(captions[0].inputs["shard"]), fresh, BANK)
+
+
+def test_captions_are_joined_one_shard_after_the_other(store, dataset, spec, endpoint, scratch):
+    made, _ = run(store, dataset, spec, [endpoint], scratch)
+    seen = []
+
+    def watched():
+        for one in find_captions(store, dataset, spec, BANK, 0):
+            assert all(earlier() is None for earlier in seen[1:-1]), "more than the first and the last are held"
+            seen.append(weakref.ref(one))
+            yield one
+
+    assert make_caption_set(store, dataset, watched()) == made and len(seen) == len(made.inputs) > 2
 
 
 def test_a_store_over_a_network_is_asked_for_many_shards_at_once_and_in_order(spec, scratch, tmp_path):
@@ -221,4 +235,4 @@ def test_a_store_over_a_network_is_asked_for_many_shards_at_once_and_in_order(sp
     remote.find = waiting
     plan = plan_captions(remote, dataset, spec, BANK)
     assert list(plan.done) == list(plan.shards) and len(plan.done) == 4 and not plan.work
-    assert all(made.inputs["shard"] == plan.shards[prefix] for prefix, made in plan.done.items())
+    assert plan.done == {prefix: remote.require(ref).stats["samples"] for prefix, ref in plan.shards.items()}

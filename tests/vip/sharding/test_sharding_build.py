@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,12 +27,13 @@ from schemas.sharding import RejectReason, ShardSettings
 from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
 from storage.items import read_rows
 from storage.refs import Refs
+from storage.removal import take_down
 from storage.shards import read_one, read_samples
 from storage.store import ArtifactStore
 from storage.suppression import suppress
 from storage.tables import read_table
 from vip.sharding import build, spool
-from vip.sharding.build import build_shard, previous_bits, shard_source
+from vip.sharding.build import build_dataset, build_shard, previous_bits, shard_source, standing_shards
 from vip.sharding.scan import prefix_of, resolve_bits, scan_source, split_of
 
 THREE_BITS = ShardSettings(bits=3)
@@ -90,6 +92,30 @@ def test_photographs_become_a_dataset_that_keeps_their_bytes(store, fill, photog
             }
     assert kept == {sha256_hex(data): data for data in photographs.values()}
     assert Refs(store.backend).get("dataset/images") == dataset.ref
+
+
+def test_the_join_holds_one_shard_at_a_time_and_says_which_one_is_gone(store, fill, pictures):
+    source = fill({f"{n}.x": data for n, data in enumerate(pictures)})
+    whole = shard_source(store, source, ShardSettings(bits=4))
+    seen, most = [], []
+    find = store.find
+
+    def watched(recipe):
+        most.append(sum(one() is not None for one in seen))
+        found = find(recipe)
+        if recipe.kind == "shard":
+            seen.append(weakref.ref(found))
+        return found
+
+    store.find = watched
+    scan = scan_source(source, ShardSettings(bits=4))
+    assert build_dataset(store, scan, standing_shards(store, scan)) == whole
+    assert len(seen) == len(whole.inputs) > 10 and max(most) == 1
+    store.find = find
+    role, ref = next(iter(whole.inputs.items()))
+    take_down(store, ref, "a test")
+    with pytest.raises(VipError, match=f"shard {role.removeprefix('shard/')} was removed while the dataset was made"):
+        build_dataset(store, scan, standing_shards(store, scan))
 
 
 def test_stock_webdataset_reads_a_shard(store, fill, pictures):
