@@ -3,13 +3,12 @@
 import json
 import sqlite3
 from collections import Counter
-from pathlib import Path
 
 from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
-from vip.lineage.resolve import resolve_artifact, resolve_image
+from vip.lineage.resolve import named_file, resolve_artifact, resolve_image
 
 _DIGITS = 4
 """Of an id that must be given at least."""
@@ -131,11 +130,11 @@ def _require(text: str, what: str) -> None:
 
 def _specs_by_prompt(index: LineageIndex, text: str) -> list[sqlite3.Row]:
     rows = index.db.execute("SELECT * FROM spec").fetchall()
-    path = Path(text)
-    if path.is_file():
-        import yaml
+    path = named_file(text)
+    if path is not None:
+        from storage.yaml_file import read_yaml
 
-        raw = yaml.safe_load(path.read_text())
+        raw = read_yaml(path, "spec")
         wanted = raw.get("templates") if isinstance(raw, dict) else None
         return [row for row in rows if wanted and json.loads(row["spec"]).get("templates") == wanted]
     exact = [row for row in rows if row["name"] == text]

@@ -1,5 +1,6 @@
 """From what a person types (a ref, a unique prefix, a file) to what is meant."""
 
+import contextlib
 import hashlib
 import re
 import sqlite3
@@ -120,8 +121,8 @@ def resolve_image(index: LineageIndex, text: str) -> tuple[bytes, Path | None]:
     Raises:
         VipError: where nothing, or more than one image, fits.
     """
-    path = Path(text)
-    if path.is_file():
+    path = named_file(text)
+    if path is not None:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()[:16], path
     if not _HEX.fullmatch(text.lower()):
@@ -129,6 +130,14 @@ def resolve_image(index: LineageIndex, text: str) -> tuple[bytes, Path | None]:
     query = """SELECT image FROM (SELECT image FROM sample WHERE image BETWEEN ?1 AND ?2 UNION
         SELECT image FROM caption WHERE image BETWEEN ?1 AND ?2) LIMIT 6"""
     return _packed(index, query, text, "image"), None
+
+
+def named_file(text: str) -> Path | None:
+    """The file that ``text`` names, or None."""
+    with contextlib.suppress(OSError):  # too long for a file's name, as a prompt may be
+        if Path(text).is_file():
+            return Path(text)
+    return None
 
 
 def _packed(index: LineageIndex, query: str, text: str, what: str) -> bytes:

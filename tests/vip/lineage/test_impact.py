@@ -51,6 +51,22 @@ def test_a_prompt_is_meant_by_name_words_or_file(two, index, text, tmp_path):
     assert keys(record, "checkpoints") == [two.checkpoints[1].key]
 
 
+def test_a_prompt_may_be_longer_than_the_name_of_a_file(root, index):
+    words = "What is around {region}? " * 200
+    add_captions(root, "long", "scenes", make_spec("long", prompt=words))
+    index.refresh()
+    assert impact_of_prompt(index, words.strip())["counts"]["captions"] > 0
+    with pytest.raises(VipError, match="is no file, no image id"):
+        impact_of_image(index, words)
+
+
+@pytest.mark.parametrize("data", [b"a: [1", b"\xff\xfe\x00", b"a: 1\na: 2"], ids=["broken", "binary", "twice"])
+def test_a_prompt_file_that_cannot_be_read_is_said_in_one_line(index, data, tmp_path):
+    (tmp_path / "spec.yaml").write_bytes(data)
+    with pytest.raises(VipError, match=r"spec .*spec\.yaml"):
+        impact_of_prompt(index, str(tmp_path / "spec.yaml"))
+
+
 def test_a_model_reaches_everything_it_captioned_or_was_the_base_of(two, index):
     captioner = impact_of_model(index, "nano")
     assert captioner["counts"]["captions"] == 21
