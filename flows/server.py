@@ -46,7 +46,7 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     configured = configured_url()
     if configured:
-        with _trouble_in_one_line(configured):
+        with trouble_in_one_line(configured):
             yield configured
         return
     _check_database()
@@ -62,7 +62,7 @@ def prefect_server(home: Path, log: Path) -> Iterator[str]:
         _wait_until_ready(server, url)
         os.environ.update(PREFECT_API_URL=url, PREFECT_HOME=str(place))
         _reread_settings()
-        with _trouble_in_one_line(url):
+        with trouble_in_one_line(url):
             yield url
     finally:
         _drain()
@@ -93,7 +93,7 @@ def _check_database() -> None:
 
 
 @contextlib.contextmanager
-def _trouble_in_one_line(url: str) -> Iterator[None]:
+def trouble_in_one_line(url: str) -> Iterator[None]:
     """A server that is gone, or answers with errors, ends the run with one line; Prefect's client has tried before.
 
     Raises:

@@ -51,7 +51,7 @@ def _from_hub_cache(name: str, revision: str | None) -> Path:
     try:
         patterns = [f"*{suffix}" for suffix in sorted(_DECIDES)]
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:  # the last: no id of the hub's
         raise VipError(
             f"model {name} is neither a local folder nor to be had from the hub ({type(error).__name__})",
             "download it first, or give the folder it lies in",

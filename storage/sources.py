@@ -25,7 +25,7 @@ from storage.items import (
     stated_split,
 )
 from storage.parquet_images import walk_parquet
-from storage.remote import is_url, open_remote
+from storage.remote import is_url, open_remote, told_in_one_line
 from storage.tars import walk_tar
 
 Found = Item | Unread | Hidden
@@ -93,12 +93,12 @@ def _walk_glob(pattern: str, settings: ShardSettings) -> Iterator[Found]:
 def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
     try:
         files, root = open_remote(url)
+        with told_in_one_line(url):
+            matches = sorted(files.glob(root)) if glob.has_magic(root) else [root]
+            paths = sorted({path for match in matches for path in (files.find(match) or [match]) if files.isfile(path)})
     except VipError as error:
         raise VipError(f"source cannot be listed: {error.reason}", error.remedy) from error
-    try:
-        matches = sorted(files.glob(root)) if glob.has_magic(root) else [root]
-        paths = sorted({path for match in matches for path in (files.find(match) or [match]) if files.isfile(path)})
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise VipError(f"source {url} cannot be listed: {error}", "check the URL and its credentials") from error
     if not paths:
         raise VipError(f"source {url} holds no files", "check the URL")
@@ -112,7 +112,9 @@ def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
             yield Hidden(name)
             continue
         split = stated_split(name, settings.splits)
-        yield from _open(files.unstrip_protocol(path), name, int(files.size(path)), settings, split, single)
+        with told_in_one_line(url):
+            size = int(files.size(path))
+        yield from _open(files.unstrip_protocol(path), name, size, settings, split, single)
 
 
 def _walk_folder(root: str, settings: ShardSettings, called: str = "") -> Iterator[Found]:

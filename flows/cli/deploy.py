@@ -28,17 +28,19 @@ def command(work_pool: str, path: Path, root: str, as_json: bool) -> None:
     Needs a Prefect server (PREFECT_API_URL) and a checkout of the project; a worker then runs what is due:
     `prefect worker start --pool vip`.
     """
-    from flows.server import QUIET, configured_url
+    from flows.server import QUIET, configured_url, trouble_in_one_line
     from schemas.errors import VipError
 
-    if configured_url() is None:
+    url = configured_url()
+    if url is None:
         raise VipError("no Prefect server is configured", "start one with `prefect server start`, set PREFECT_API_URL")
     if not path.is_file():
         raise VipError(f"there is no {path}", "run `vip deploy` from a checkout of the project, or give --file")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     silence = _check(path)
-    _make_pool(work_pool)
+    with trouble_in_one_line(url):
+        _make_pool(work_pool)
     absolute = root if "://" in root else str(Path(root).resolve())
     environment = {**os.environ, "PWD": str(_PROJECT), "VIP_ROOT": absolute, "VIP_POOL": work_pool}
     done = subprocess.run(  # noqa: S603 - our own command, no shell
@@ -51,7 +53,8 @@ def command(work_pool: str, path: Path, root: str, as_json: bool) -> None:
     if done.returncode:
         why = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-3:]
         raise VipError(f"prefect deploy failed: {' | '.join(why)}", "is the server reachable?")
-    rows = [*_deployments(), *_automations(silence)]
+    with trouble_in_one_line(url):
+        rows = [*_deployments(), *_automations(silence)]
     if as_json:
         print_json([{"what": what, "name": name, "state": state} for what, name, state in rows])
         return
@@ -65,17 +68,22 @@ def _check(path: Path) -> float:
     Returns:
         Seconds without a heartbeat after which a run counts as dead: three times the slowest heartbeat in the file.
     """
-    import yaml
     from pydantic import BaseModel
 
     from flows.automations import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
     from flows.cli.common import validated
+    from schemas.errors import VipError
     from schemas.evaluate_run import EvaluateRun
     from schemas.retrain_config import RetrainConfig
+    from storage.yaml_file import read_yaml
 
     models: dict[str, type[BaseModel]] = {"config": RetrainConfig, "run": EvaluateRun}
     heartbeats = []
-    for deployment in yaml.safe_load(path.read_text())["deployments"]:
+    raw = read_yaml(path, "deployment file")
+    deployments = raw.get("deployments") if isinstance(raw, dict) else None
+    if not deployments or not isinstance(deployments, list) or not all(isinstance(one, dict) for one in deployments):
+        raise VipError(f"{path} holds no list of deployments", "start from the checkout's prefect.yaml")
+    for deployment in deployments:
         variables = deployment.get("work_pool", {}).get("job_variables", {}).get("env", {})
         heartbeats.append(float(variables.get(HEARTBEAT_VARIABLE, HEARTBEAT_SECONDS)))
         for name, model in models.items():

@@ -1,5 +1,6 @@
 """The command line: quick to answer, one line on failure."""
 
+import os
 import subprocess
 import sys
 
@@ -8,18 +9,19 @@ from click.testing import CliRunner
 
 from flows.cli.caption import _of_presets
 from flows.cli.common import load_config
+from flows.cli.deploy import command as deploy
 from flows.cli.main import COMMANDS, group
 from schemas.errors import VipError
 from schemas.evaluate_config import PRESETS
 from schemas.region import View
+from vip.processes import free_port
 
 HEAVY = ("torch", "prefect", "diffusers", "transformers", "pyarrow", "numpy", "pydantic")
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
+def run(*arguments, env=None):
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
 
 
 def test_help_imports_nothing_heavy():
@@ -84,3 +86,22 @@ def test_captions_are_made_for_what_the_exams_show():
     ):
         with pytest.raises(VipError, match=says):
             _of_presets(names, keeps)
+
+
+@pytest.mark.parametrize("text", ["deployments: 3", "deployments: []", "a: 1", "- 1", "a: [1", ""])
+def test_a_deployment_file_without_deployments_is_one_line(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    (tmp_path / "prefect.yaml").write_text(text)
+    with pytest.raises(VipError, match=r"prefect\.yaml (holds no list of deployments|is no YAML)"):
+        deploy.callback("vip", tmp_path / "prefect.yaml", str(tmp_path), False)
+
+
+def test_deploying_to_a_server_that_is_down_is_one_line(tmp_path):
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
+        "PREFECT_HOME": str(tmp_path),
+    }
+    done = run("deploy", "--root", str(tmp_path), env=environment)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "does not answer as it should" in done.stderr

@@ -170,6 +170,15 @@ def test_a_tar_behind_a_url(tmp_path):
     assert [one.place.read() for one in found] == [data for _, data in NINE]
 
 
+def test_a_bucket_without_credentials_is_said_in_one_line(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(VipError, match=r"source cannot be listed: s3://bucket/images: .*credentials"):
+        walked("s3://bucket/images")
+
+
 BLOBS = [bytes([n]) * 10 for n in range(20)]
 
 

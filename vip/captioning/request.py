@@ -79,7 +79,8 @@ class RequestBuilder:
 
     def _build(self, view: View, region: Region, part: Part, draw: int, shorter: bool) -> Template:
         body = request_body(self.spec, self.model_name, self.text(view, region, part, shorter), part, draw)
-        head, tail = json.dumps(body, separators=(",", ":"), ensure_ascii=False).split(_IMAGE)
+        # The image comes before the text, which may hold the same mark.
+        head, tail = json.dumps(body, separators=(",", ":"), ensure_ascii=False).split(_IMAGE, 1)
         identity = {"model": self.spec.model.model_dump(mode="json"), "body": body, "draw": draw}
         return Template(head.encode(), tail.encode(), fingerprint(identity))
 

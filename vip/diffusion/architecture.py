@@ -56,8 +56,9 @@ def architecture_of(base: str) -> tuple[dict[str, Any], int, int]:
     """
     folder = Path(base)
     if (folder / "unet" / "config.json").is_file():
-        config = json.loads((folder / "unet" / "config.json").read_text())
-        vae = json.loads((folder / "vae" / "config.json").read_text())
+        config, vae = (_config(folder / part / "config.json") for part in ("unet", "vae"))
+        if not isinstance(vae.get("block_out_channels"), list):
+            raise VipError(f"{folder / 'vae' / 'config.json'} names no block_out_channels", "download the base again")
         return config, 2 ** (len(vae["block_out_channels"]) - 1), _frozen_parameters(folder)
     known = _KNOWN.get(base.rpartition("/")[2])
     if known is None:
@@ -66,6 +67,16 @@ def architecture_of(base: str) -> tuple[dict[str, Any], int, int]:
             f"give a local folder, or one of: {', '.join(sorted(_KNOWN))}",
         )
     return (SD15_INPAINTING if known == "sd15" else SD2_INPAINTING), 8, _FROZEN[known]
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise VipError(f"{path} cannot be read: {error}", "download the base again") from error
+    if not isinstance(value, dict):
+        raise VipError(f"{path} is no JSON object", "download the base again")
+    return value
 
 
 def _frozen_parameters(folder: Path) -> int:

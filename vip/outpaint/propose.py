@@ -140,7 +140,7 @@ def propose(endpoint: str, spec: CaptionSpec, canvas: Canvas, timeout: float = 1
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     url = data_url(buffer.getvalue(), "image/png").decode()
-    answer = _post(endpoint, canonical_json(body).decode().replace(_IMAGE, url).encode(), timeout)
+    answer = _post(endpoint, canonical_json(body).decode().replace(_IMAGE, url, 1).encode(), timeout)
     try:
         choice = answer["choices"][0]
         said, finished = choice["message"]["content"], choice["finish_reason"]

@@ -78,6 +78,15 @@ def test_how_answers_are_read_changes_no_request(spec, tokenizer):
     assert make_spec(tokenizer, name="renamed").spec_id == spec.spec_id
 
 
+def test_the_mark_of_the_image_may_stand_in_a_text(tokenizer):
+    spec = make_spec(tokenizer, strategy="imagine", templates={"imagine": "<<image>> with {keywords}"})
+    spec = spec.model_copy(update={"keywords": ("<<image>>",)})
+    request = RequestBuilder(spec).request(row(), "imagine", 0)
+    content = json.loads(request.template.head + b"data:," + request.template.tail)["messages"][0]["content"]
+    assert content[0]["image_url"]["url"] == "data:,"
+    assert content[1]["text"] == "<<image>> with <<image>>"
+
+
 def pixels_of(body):
     url = json.loads(body)["messages"][0]["content"][0]["image_url"]["url"]
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))

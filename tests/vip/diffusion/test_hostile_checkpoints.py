@@ -156,6 +156,12 @@ def test_a_captioner_with_pickle_only_is_refused(tmp_path):
         find_model(str(tmp_path), "captioner")
 
 
+@pytest.mark.parametrize("name", ["foo/bar baz", "foo/-bar", "foo/" + "b" * 200])
+def test_a_model_that_no_hub_could_hold_is_refused_in_one_line(name):
+    with pytest.raises(VipError, match="neither a local folder nor to be had from the hub"):
+        find_model(name, "captioner")
+
+
 def test_the_page_in_the_docs_is_what_the_tests_show():
     said = {kind: f"refused: {wanted}" if wanted else "loads" for kind, (_, wanted) in KINDS.items()}
     text = (

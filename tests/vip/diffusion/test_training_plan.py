@@ -54,3 +54,14 @@ def test_a_view_that_the_vae_cannot_take_is_refused():
 def test_an_unknown_base_says_which_are_known():
     with pytest.raises(VipError, match="stable-diffusion-inpainting"):
         plan(TrainConfig(base="somebody/something"))
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [("unet", "{bad"), ("unet", "[]"), ("vae", ""), ("vae", "{}"), ("vae", '{"block_out_channels": 3}')],
+)
+def test_a_base_with_a_broken_config_is_said_in_one_line(tmp_path, part, text):
+    base = write_base(tmp_path / "base")
+    (base / part / "config.json").write_text(text)
+    with pytest.raises(VipError, match=rf"{part}/config\.json"):
+        plan(TrainConfig(base=str(base)))
