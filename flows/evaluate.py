@@ -140,5 +140,5 @@ def _found(store: ArtifactStore, run: EvaluateRun) -> tuple[ArtifactRef, Artifac
     return (
         find_artifact(store, "checkpoint", run.checkpoint).ref,
         find_artifact(store, "dataset", run.dataset).ref,
-        {what: find_artifact(store, "caption_set", name, "captions").ref for what, name in named.items()},
+        {what: find_artifact(store, "caption_set", name).ref for what, name in named.items()},
     )

@@ -47,7 +47,7 @@ def find_sources(store: ArtifactStore, run: TrainRun) -> list[Source]:
         Source(
             data.name,
             find_artifact(store, "dataset", data.dataset).ref,
-            find_artifact(store, "caption_set", data.captions or data.name, "captions").ref,
+            find_artifact(store, "caption_set", data.captions or data.name).ref,
         )
         for data in run.data
     ]

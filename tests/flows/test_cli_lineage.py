@@ -5,7 +5,10 @@ import json
 import pytest
 
 from bench._lineage_root import add_checkpoint, small_root
+from flows.artifacts import find_artifact
 from flows.cli.main import main
+from schemas.errors import VipError
+from schemas.manifest import Recipe
 
 
 @pytest.fixture
@@ -71,6 +74,25 @@ def test_a_wrong_id_is_one_line(vip):
     assert not out
     assert err.count("\n") == 1
     assert "no caption has an id" in err
+
+
+def test_a_name_that_fits_nothing_and_a_prefix_that_fits_two_have_each_their_remedy(root):
+    store, keys = root.store, {}
+    for seed in range(100, 2000):  # two recipes whose keys begin alike
+        recipe = Recipe(kind="report", stage="test", params={"seed": seed})
+        first = keys.setdefault(recipe.key[:4], recipe)
+        if first is not recipe:
+            break
+    for one in (first, recipe):
+        store.build(one, lambda folder: (folder / "page").write_text(folder.name) and {})
+    root.refs.set("report/weekly", store.find(first).ref)
+    with pytest.raises(VipError, match=rf"'{recipe.key[:4]}' fits 2 artifacts \(.*give more digits"):
+        find_artifact(store, "report", recipe.key[:4])
+    with pytest.raises(VipError, match="no report is called 'monthly'; there are: report/weekly"):
+        find_artifact(store, "report", "monthly")
+    with pytest.raises(VipError, match="no gate is called 'monthly'; this root has no gate yet"):
+        find_artifact(store, "gate", "monthly")
+    assert find_artifact(store, "caption_set", "keywords").key == root.sets["keywords"].key
 
 
 def test_refs_are_set_and_rolled_back(vip, root):

@@ -14,7 +14,11 @@ from vip.lineage.index import LineageIndex
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 _SHOWN = 5
 _FOLDERS = {"caption_set": "captions"}
-"""Kind -> the folder of its refs, where that is called otherwise."""
+
+
+def ref_folder(kind: str) -> str:
+    """The folder of the refs of a kind."""
+    return _FOLDERS.get(kind, kind)
 
 
 def is_prefix(text: str) -> bool:
@@ -35,7 +39,7 @@ def resolve_artifact(index: LineageIndex, text: str, kinds: Sequence[str] = ()) 
     """
     what = kinds[0] if len(kinds) == 1 else "artifact"
     # A bare name is enough where one kind makes sense: `scenes` for the checkpoint `checkpoint/scenes`.
-    target = _by_ref(index, f"{_FOLDERS.get(what, what)}/{text}") if len(kinds) == 1 else None
+    target = _by_ref(index, f"{ref_folder(what)}/{text}") if len(kinds) == 1 else None
     target = target or _by_ref(index, text)
     if target is None:
         found = artifacts_fitting(index, text, kinds)
@@ -43,11 +47,21 @@ def resolve_artifact(index: LineageIndex, text: str, kinds: Sequence[str] = ()) 
             some = ", ".join(f"{row['kind']}/{row['key'][:16]}" for row in found[:_SHOWN])
             raise VipError(f"'{text}' fits {len(found)} artifacts ({some})", "give more digits")
         if not found:
-            raise VipError(f"no {what} is called '{text}'", "give a ref (`vip ref list`) or 4 or more digits of its id")
+            raise VipError(f"no {what} is called '{text}'", _hint(index, kinds))
         target = found[0]
     if kinds and target["kind"] not in kinds:
         raise VipError(f"'{text}' is of kind {target['kind']}, not {' or '.join(kinds)}", "give another id")
     return target
+
+
+def _hint(index: LineageIndex, kinds: Sequence[str]) -> str:
+    if len(kinds) != 1:
+        return "give a ref (`vip ref list`) or 4 or more digits of its id"
+    from storage.refs import Refs
+
+    folder = ref_folder(kinds[0])
+    known = [name for name in Refs(index.backend).names() if name.startswith(f"{folder}/")]
+    return f"there are: {', '.join(known[:_SHOWN])}" if known else f"this root has no {folder} yet"
 
 
 def _by_ref(index: LineageIndex, text: str) -> sqlite3.Row | None:
