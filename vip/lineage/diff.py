@@ -89,7 +89,8 @@ def _compare(
     before = len(found)
     params = flat(graph.loads(first["params"])), flat(graph.loads(second["params"]))
     found += [_line(where, name, *pair) for name, pair in changed(*params)]
-    for name, column in (("stage version", "stage_version"), ("code commit", "code")):
+    code = (("stage version", "stage_version"), ("code commit", "code"), ("code with uncommitted changes", "dirty"))
+    for name, column in code:
         if first[column] != second[column]:
             found.append(_line(where, name, first[column], second[column]))
     packages = graph.loads(first["packages"]), graph.loads(second["packages"])
@@ -113,7 +114,7 @@ def _inputs(
         if kind in _MANY:
             count = counts.setdefault(kind, [0, 0, 0])
             count[0 if other is None else 1 if one is None else 2] += 1
-            if one is None or other is None or len(counts[kind]) == 0 or count[2] > 1:
+            if one is None or other is None or count[2] > 1:
                 continue  # one changed pair tells the parameters in which all of them differ
         else:
             found.append(_line(where, role, one and one["named"], other and other["named"]))
