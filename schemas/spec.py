@@ -18,8 +18,26 @@ PARTS: dict[str, tuple[Part, ...]] = {
 }
 
 
+READING = "reading"
+
+CAUSES: dict[str, str] = {
+    "model": "model",
+    "strategy": "template",
+    "templates": "template",
+    "keywords": "template",
+    "constraint": "constraint",
+    "sampling": "sampling",
+    "preprocessing": "preprocessing",
+    "budget": READING,
+    "tokenizer": READING,
+    "parser": READING,
+    "leak_share": READING,
+    "leave_out": READING,
+}
+"""Part of a spec -> what its change means to captions, in the order in which causes are told."""
+
 # What only reads answers, and so may change without a new request.
-_READING = {"name", "budget", "tokenizer", "parser", "leak_share", "leave_out"}
+_READING = {"name", *(name for name, cause in CAUSES.items() if cause == READING)}
 
 
 class _Section(BaseModel):

@@ -7,20 +7,14 @@ from typing import Any
 
 from schemas.bank import Bank
 from schemas.manifest import ArtifactRef, Manifest
-from schemas.spec import CaptionSpec
+from schemas.spec import CAUSES, READING, CaptionSpec
 from schemas.tables import NAMES
 from storage.store import ArtifactStore
 from storage.tables import read_table
 from vip.captioning.rows import read_samples
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "model": ("model",),
-    "template": ("strategy", "templates", "constraint", "keywords"),
-    "sampling": ("sampling",),
-    "preprocessing": ("preprocessing",),
-    "reading": ("parser", "budget", "tokenizer", "leak_share"),
-}
-"""Cause -> the parts of a spec whose change it names. ``reading`` alone asks nothing again."""
+_WORDS = {"constraint": "template"}
+"""What a plan calls a cause, where it tells two of them as one."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,8 @@ def differences(
 ) -> tuple[str, ...]:
     """The causes that tell an earlier spec and bank from the present ones."""
     now = spec.params
-    causes = [cause for cause, names in SECTIONS.items() if any(earlier_spec.get(name) != now[name] for name in names)]
+    changed = [cause for name, cause in CAUSES.items() if earlier_spec.get(name) != now.get(name)]
+    causes = dict.fromkeys(_WORDS.get(cause, cause) for cause in changed)
     return (*causes, *(["view/region"] if earlier_bank != bank.params else []))
 
 
@@ -92,7 +87,7 @@ class StaleRows:
         if self._earlier is None or not self._old_shards:
             yield "", sum(images.values())
             return
-        changed = ", ".join(cause for cause in self._earlier.causes if cause != "reading")
+        changed = ", ".join(cause for cause in self._earlier.causes if cause != READING)
         if shard.digest in {ref.digest for ref in self._old_shards.values()}:
             yield changed, sum(images.values())
             return

@@ -3,6 +3,7 @@
 import sqlite3
 from typing import Any
 
+from schemas.spec import CAUSES, READING
 from schemas.tables import CAPTION_REJECTS, CAPTIONS
 from storage.answers import Answers
 from storage.tables import read_table
@@ -14,19 +15,8 @@ from vip.lineage.index import LineageIndex
 
 _KEY = ["image_sha256", "view", "region"]
 _COLUMNS = [*_KEY, "caption_id", "centre", "surrounding", "request_ids", "draws"]
-_CAUSES = {
-    "templates": "prompt",
-    "strategy": "prompt",
-    "keywords": "prompt",
-    "model": "model",
-    "sampling": "sampling",
-    "constraint": "output constraint",
-    "preprocessing": "preprocessing",
-    "budget": "reading of the answers",
-    "parser": "reading of the answers",
-    "tokenizer": "reading of the answers",
-    "leak_share": "reading of the answers",
-}
+_WORDS = {"template": "prompt", "constraint": "output constraint", READING: "reading of the answers"}
+"""What a diff calls a cause, where that is not its own name."""
 _SHOWN = 50
 _ASKED_SHARDS = 16
 
@@ -47,7 +37,8 @@ def diff_captions(index: LineageIndex, first: sqlite3.Row, second: sqlite3.Row) 
     old, new = _read(index, ours, shared), _read(index, theirs, shared)
     rejected = _rejects(index, theirs, shared)
     specs = _spec(ours), _spec(theirs)
-    causes = sorted({_CAUSES.get(name.split(".")[0], name) for name, _ in changed(flat(specs[0]), flat(specs[1]))})
+    parts = {name.split(".")[0] for name, _ in changed(flat(specs[0]), flat(specs[1]))}
+    causes = sorted(_WORDS.get(cause, cause) for cause in {CAUSES.get(part, part) for part in parts})
     same = sum(part["rows"] or 0 for part in ours.values() if part["digest"] in shared)
     counts = {"unchanged": same, "changed": 0, "added": 0, "removed": 0}
     by_cause: dict[str, int] = {}

@@ -11,6 +11,7 @@ import pytest
 from schemas.bank import Bank
 from schemas.pricing import Price
 from schemas.region import CentreRegion, SidesRegion, View
+from schemas.spec import CAUSES, CaptionSpec
 from storage.store import ArtifactStore
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, captions_of, make_dataset, make_spec, run, write_images
@@ -19,6 +20,7 @@ from vip.captioning.caption_set import make_caption_set
 from vip.captioning.compare import compare_sets, noise_floor, preview
 from vip.captioning.estimate import estimate
 from vip.captioning.plan import find_captions, next_round, plan_captions
+from vip.captioning.stale import differences
 from vip.lineage.diff import diff
 from vip.lineage.index import open_index
 
@@ -31,6 +33,7 @@ from vip.lineage.index import open_index
         ({"sampling": {"temperature": 0.5}}, "sampling"),
         ({"model": {"id": "fake", "revision": "b" * 64, "declared": True}}, "model"),
         ({"sampling": {"seed": 3}, "templates": {"joint": "Other."}}, "template, sampling"),
+        ({"constraint": {"joint": {"regex": ".*"}}, "templates": {"joint": "Other."}}, "template"),
     ],
     ids=str,
 )
@@ -66,6 +69,14 @@ def test_changed_and_new_images_are_told_apart(store, dataset, spec, endpoint, s
     plan = plan_captions(store, make_dataset(store, tmp_path / "images"), spec, BANK)
     assert plan.causes == {"": 2, "image": 1}
     assert (plan.up_to_date, plan.missing, plan.stale, plan.requests) == (23, 2, 1, 3)
+
+
+def test_every_part_of_a_spec_names_what_its_change_means(tokenizer):
+    assert CAUSES.keys() == CaptionSpec.model_fields.keys() - {"name"}
+    spec = make_spec(tokenizer)
+    other = spec.model_copy(update={"leave_out": ("left",)})
+    assert differences(spec.params, BANK.params, other, BANK) == ("reading",)
+    assert differences(other.params, BANK.params, spec, BANK) == ("reading",)
 
 
 def test_a_change_of_reading_asks_nothing(store, dataset, spec, tokenizer, server, endpoint, scratch):

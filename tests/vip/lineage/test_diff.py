@@ -33,6 +33,23 @@ def test_a_changed_prompt_is_the_cause_of_every_changed_row(root, index):
     assert record["own_disagreement"]["asked_more_than_once"] == 0
 
 
+def test_words_that_are_left_out_are_a_change_of_reading(root, index):
+    other = make_spec("other").model_copy(update={"leave_out": ("sea",)})
+    add_captions(root, "other", "scenes", other, say={sha(picture(n)): "ball; sky" for n in range(12)})
+    record = diff(grown(root, index), "captions/keywords", "captions/other")
+    assert record["causes"]["changed: reading of the answers"] == record["rows"]["changed"] > 0
+
+
+def test_code_with_uncommitted_changes_differs_from_the_commit(root, index):
+    other = add_checkpoint(root, "keywords", "scenes", seed=7)
+    index.refresh()
+    index.db.execute("UPDATE artifact SET dirty = (key = ?)", (other.key,))
+    assert whats(diff(index, "promoted", other.key)) == {
+        ("checkpoint", "seed"),
+        ("checkpoint", "code with uncommitted changes"),
+    }
+
+
 def test_shards_that_both_share_are_unchanged_without_being_read(root, index, tmp_path):
     images = {f"scene-{number}.png": picture(number) for number in range(12)} | {"new.png": picture(100)}
     add_dataset(root, "scenes", images)
