@@ -1,6 +1,7 @@
 """Threads, Dask and Ray carry out the same tasks with the same results; a lost worker costs its shard, not the run."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,12 +19,14 @@ from flows.runners import task_runner
 from schemas.budget import Budget
 from schemas.endpoints import Endpoints
 from schemas.errors import VipError
+from schemas.evaluate_config import EvaluateConfig
 from schemas.retrain_config import CaptionConfig
 from schemas.runner import Runner, parse_runner
 from schemas.sharding import ShardSettings
 from storage.store import ArtifactStore
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, QUICK, make_dataset, make_spec, make_tokenizer, write_images
+from tests.vip.evaluation.world import make_world
 from vip.captioning.ask import ask
 from vip.captioning.ask_stats import AskStats
 from vip.captioning.plan import plan_captions
@@ -207,6 +210,59 @@ def test_no_more_task_runs_are_alive_than_a_wave(world):
 
     many()
     assert max(most) == 8 and not alive
+
+
+def _completed(name):
+    """How many task runs of that beginning Prefect knows as completed; it hears of the last ones a moment later."""
+    import httpx
+
+    wanted = {"name": {"like_": name}, "state": {"type": {"any_": ["COMPLETED"]}}}
+    time.sleep(5)
+    url = f"{os.environ['PREFECT_API_URL']}/task_runs/count"
+    return httpx.post(url, json={"task_runs": wanted}, timeout=60).json()
+
+
+@pytest.mark.slow
+def test_dask_workers_make_the_pictures_and_features_that_threads_make(world, dask, tmp_path):
+    from flows.evaluate import evaluate
+
+    store = ArtifactStore(tmp_path / "threads")
+    dataset, prompts, checkpoint = make_world(store, tmp_path / "pictures")
+    shutil.copytree(tmp_path / "threads", tmp_path / "dask")
+    config = EvaluateConfig(settings=("oracle", "centre_only"), steps=2, images=6, resamples=100, unpasted=True)
+    refs = {name: made.ref for name, made in prompts.items()}
+
+    def examined(root, runner):
+        return evaluate(str(tmp_path / root), checkpoint.ref, dataset.ref, refs, config, runner)
+
+    by_threads = examined("threads", Runner())
+    assert _completed("exam-%") == 0
+    assert examined("dask", Runner(kind="dask", workers=2, address=dask[0])) == by_threads  # digests and all inputs
+    assert _completed("exam-%") == 3  # two settings and the real pictures
+
+
+@pytest.mark.slow
+def test_verify_by_dask_counts_and_finds_what_threads_do(world, by_threads, dask, tmp_path):
+    from flows.verify import verify
+
+    root = tmp_path / "root"
+    shutil.copytree(world.folder / "threads", root)
+    runner = Runner(kind="dask", workers=2, address=dask[0], tasks=8)
+    files = verify(str(root))
+    assert files > 50 and _completed("hash-%") == 0
+    assert verify(str(root), runner) == files and 4 < _completed("hash-%") <= 8
+    damaged, gone = sorted(root.glob("artifacts/shard/*/*/samples.parquet"))[:2]
+    damaged.chmod(0o644)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    gone.unlink()
+    said = []
+    for one in (Runner(), runner):
+        with pytest.raises(VipError) as caught:
+            verify(str(root), one)
+        said.append(str(caught.value))
+    assert said[0] == said[1] and said[0].startswith("2 problems in ")
 
 
 @pytest.mark.soak
