@@ -42,6 +42,8 @@ PRESETS: dict[str, tuple[View, Region]] = {
     "nano-sides": (_NANO, SidesRegion(left=0.25, right=0.25)),
     "nano-corner": (_NANO, SidesRegion(right=0.375, bottom=0.375)),
     "nano-brush": (_NANO, BrushRegion(cover=0.5)),
+    # Thin strokes over half of a scene leave something of every thing to be seen; these hide whole things.
+    "nano-brush-80": (_NANO, BrushRegion(cover=0.8)),
     # QueryOTR and PQDiff: output 192, known centre 128, 86 and 56 pixels: 2.25x, 5x and 11.7x the area.
     "192-128": _centred(192, 128),
     "192-86": _centred(192, 86),
