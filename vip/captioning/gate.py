@@ -17,6 +17,9 @@ from storage.tables import read_table, write_table
 from vip.captioning.leakage import content_words
 from vip.captioning.parse import Reason
 
+STAGE_VERSION = 2
+"""Raised when the same captions are counted otherwise."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -50,6 +53,7 @@ def run_gate(
     recipe = Recipe(
         kind="gate",
         stage="run_gate",
+        stage_version=STAGE_VERSION,
         inputs={"caption_set": caption_set.ref},
         params={"thresholds": limits.model_dump(mode="json")},
     )
@@ -108,7 +112,8 @@ def check_captions(store: ArtifactStore, caption_set: Manifest, limits: GateThre
     """
     names = ("rejected", "refused", "cut", "short", "repeated", "duplicated", "leaking")
     checks = {name: _Check(limits.worst) for name in names}
-    first_images: dict[str, str] = {}
+    # A text -> the image that has it and its captions of it; nothing once another image has it too.
+    holders: dict[str, tuple[str, ...]] = {}
     repeats: Counter[str] = Counter()
     captions = rejects = 0
     for role, ref in sorted(caption_set.inputs.items()):
@@ -128,9 +133,14 @@ def check_captions(store: ArtifactStore, caption_set: Manifest, limits: GateThre
             _check_row(row, checks, limits)
             # 16 hex digits of a hash stand for the text, so that memory stays small.
             text = sha256_hex(row["total"].encode())[:16]
-            if first_images.setdefault(text, row["image_sha256"]) != row["image_sha256"]:
+            held = holders.setdefault(text, (row["image_sha256"],))
+            if held and held[0] == row["image_sha256"]:
+                holders[text] = (*held, row["caption_id"])
+                continue
+            holders[text] = ()
+            for identifier in (*held[1:], row["caption_id"]):
                 repeats[text] += 1
-                checks["duplicated"].add(row["caption_id"], float(repeats[text]))
+                checks["duplicated"].add(identifier, float(repeats[text]))
     total = captions + rejects
     rows = []
     for name in names:

@@ -11,7 +11,7 @@ from vip.lineage.diff import changed, flat
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
 
-_STAGES = {"project_shard": "vip.captioning.project"}
+_STAGES = {"project_shard": "vip.captioning.project", "run_gate": "vip.captioning.gate"}
 """Stage -> the module whose STAGE_VERSION is the present one; a stage that is not here never had another."""
 
 _RESOLVED = ("model", "tokenizer", "keywords")

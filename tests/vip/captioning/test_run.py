@@ -1,13 +1,17 @@
 """From plan to caption set against a server whose answers are known."""
 
+import re
+
 import pytest
 
 from schemas.budget import Budget
+from schemas.gate import GateThresholds
+from schemas.region import CentreRegion
 from storage.answers import Answers
 from tests.vip.captioning.helpers import BANK, QUICK, captions_of, make_dataset, make_spec, run, write_images
 from vip.captioning.ask import ask
 from vip.captioning.ask_stats import AskStats
-from vip.captioning.gate import run_gate
+from vip.captioning.gate import check_captions, run_gate
 from vip.captioning.plan import plan_captions
 
 
@@ -92,6 +96,21 @@ def test_the_gate_names_what_fails(store, dataset, spec, server, endpoint, scrat
     assert not verdict.passed
     assert any("leaking" in reason for reason in verdict.reasons)
     assert any("duplicated" in reason for reason in verdict.reasons)
+
+
+def test_every_image_that_shares_its_text_counts_as_duplicated(store, dataset, spec, server, endpoint, scratch):
+    # Two regions an image; one text for half of the images, and one for each other image, twice.
+    bank = BANK.model_copy(update={"regions": (CentreRegion(keep=0.5), CentreRegion(keep=0.75))})
+    images: dict[bytes, int] = {}
+
+    def text(body):
+        number = images.setdefault(re.search(rb"base64,([^\"]+)", body)[1], len(images))
+        return f"Center: wolf; Surrounding: {'snow' if number < 12 else f'sea {number}'}"
+
+    server.text = text
+    made, _ = run(store, dataset, spec, [endpoint], scratch, bank)
+    (found,) = [row for row in check_captions(store, made, GateThresholds(worst=48)) if row["check"] == "duplicated"]
+    assert (found["value"], len(found["worst"])) == (0.5, 24)
 
 
 @pytest.mark.parametrize(
