@@ -80,7 +80,8 @@ def make_samples(
         A ``samples`` artifact: ``generated.tar`` with two PNGs an image, ``samples.parquet`` (schema ``GENERATED``).
     """
     shards = {ref.key: ref for ref in (item.shard for item in items)}
-    captions = {text.source.key: text.source for text in texts.values() if text is not None}
+    told = (texts[item.image_sha256] for item in items)
+    captions = {text.source.key: text.source for text in told if text is not None}
     members = [
         [item.image_sha256, item.view.id, item.region.id, getattr(texts[item.image_sha256], "caption_id", "")]
         for item in items

@@ -15,6 +15,7 @@ from vip.evaluation.compare import compare
 from vip.evaluation.evaluate import evaluate
 from vip.evaluation.exam import read_exam, texts_of
 from vip.evaluation.features import read_generated
+from vip.evaluation.sample import Sampler, make_samples
 from vip.regions.mask import render_mask
 
 SETTINGS = ("oracle", "centre_only", "unconditional", "control:swapped")
@@ -213,3 +214,16 @@ def test_parts_made_elsewhere_are_all_that_an_exam_needs(tmp_path, monkeypatch):
     made = {kind: len(list(store.list(kind))) for kind in ("samples", "features")}
     evaluate(store, exam, checkpoint, dataset, prompts)
     assert {kind: len(list(store.list(kind))) for kind in ("samples", "features")} == made
+
+
+def test_pictures_are_made_from_the_captions_of_their_own_images_alone(world, monkeypatch):
+    store, dataset, prompts, checkpoint = world
+    exam = read_exam(store, config(settings=("oracle",), images=None), dataset, prompts)
+    texts = texts_of(exam, config(), "oracle")
+    sources = {sha: text.source for sha, text in texts.items()}
+    few = [item for item in exam.items if sources[item.image_sha256] == sources[exam.items[0].image_sha256]][:2]
+    assert len(set(sources.values())) == 2
+    monkeypatch.setattr(store, "build", lambda recipe, build: (recipe, True))
+    recipe = make_samples(store, config(), Sampler(store, checkpoint), "oracle", few, texts, lambda *_: None)
+    made_from = [ref for role, ref in recipe.inputs.items() if role.startswith("captions/")]
+    assert made_from == [sources[few[0].image_sha256]]
