@@ -189,7 +189,7 @@ class VIPOutpaintPipeline(DiffusionPipeline):
         soft = torch.from_numpy(masks)[:, None].float()
         channels, levels = self._condition(pixels, soft, size, generator, 2 if guided else 1, device, dtype)
 
-        extra = self._step_options(eta, generator)
+        extra = step_options(self.scheduler, generator, eta)
         self._num_timesteps = len(self.scheduler.timesteps)
         kept: dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
         with self.progress_bar(total=self._num_timesteps) as bar:
@@ -308,10 +308,6 @@ class VIPOutpaintPipeline(DiffusionPipeline):
         levels = plan_levels(masks, size, self.control.config["levels"], self.control.config["mask_mode"], repeat)
         return channels.repeat(repeat, 1, 1, 1), tuple(level.to(device) for level in levels)
 
-    def _step_options(self, eta: float, generator: Any) -> dict[str, Any]:
-        accepted = inspect.signature(self.scheduler.step).parameters
-        return {name: value for name, value in (("eta", eta), ("generator", generator)) if name in accepted}
-
     def _finish(
         self,
         latents: torch.Tensor,
@@ -332,6 +328,12 @@ class VIPOutpaintPipeline(DiffusionPipeline):
             return [Image.fromarray(one) for one in result]
         scaled = result.astype(np.float32) / 255
         return scaled if output_type == "np" else torch.from_numpy(scaled).permute(0, 3, 1, 2)
+
+
+def step_options(scheduler: Any, generator: Any, eta: float = 0.0) -> dict[str, Any]:
+    """What a scheduler's step takes of this: some draw noise at every step, and a generator makes that repeatable."""
+    accepted = inspect.signature(scheduler.step).parameters
+    return {name: value for name, value in (("eta", eta), ("generator", generator)) if name in accepted}
 
 
 def _spread(values: Any, count: int, what: str) -> Any:

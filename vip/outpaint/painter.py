@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from vip.diffusion.levels import Level, mask_at, plan_levels
-from vip.diffusion.pipeline import VIPOutpaintPipeline
+from vip.diffusion.pipeline import VIPOutpaintPipeline, step_options
 from vip.diffusion.prompt import make_prompt
 from vip.diffusion.text import encode_texts
 from vip.outpaint.tiles import Tile, plan_tiles, window
@@ -86,7 +86,7 @@ class Painter:
             pixels: uint8 (height, width, 3).
             mask: uint8 (height, width), 1 = generate.
             steps: of the scheduler for the full way; a start from ``strength`` takes that share of them.
-            generator: of the initial noise, on the CPU.
+            generator: of the initial noise and of what the scheduler draws at each step, on the CPU.
             start: a first picture to refine, like ``pixels``; None starts from noise alone.
             strength: share of the way that is gone again over ``start``.
             step: called after every step.
@@ -117,6 +117,7 @@ class Painter:
             if hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(len(scheduler.timesteps) - len(timesteps))
             latents = scheduler.add_noise(begun, noise, timesteps[:1])
+        extra = step_options(scheduler, generator)
         for number, timestep in enumerate(timesteps, 1):
             scaled = scheduler.scale_model_input(latents, timestep)
             predicted, weight = torch.zeros_like(latents), torch.zeros_like(latents[:, :1])
@@ -128,7 +129,7 @@ class Painter:
                     predicted[0, :, rows, columns] += ramp * noise_of_tile
                     weight[0, :, rows, columns] += ramp
             predicted = torch.where(weight > 0, predicted / weight.clamp_min(1e-8), predicted)
-            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+            latents = scheduler.step(predicted, timestep, latents, **extra, return_dict=False)[0]
             if begun is not None:
                 # Where no tile looked, nothing is generated; a tile of the next step may read it as it was.
                 later = timesteps[number : number + 1]

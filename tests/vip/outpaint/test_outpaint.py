@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler
 from PIL import Image
 
 from schemas.errors import VipError
@@ -66,6 +67,15 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another(pipeline)
     again = outpaint(own, pipeline, (16, 0, 16, 0), settings=quick(seed=6))
     assert [made.seed for made in first] == [5, 6]
     assert first[1].image.tobytes() == again[0].image.tobytes() != first[0].image.tobytes()
+
+
+@pytest.mark.parametrize("scheduler", [DDPMScheduler, EulerAncestralDiscreteScheduler])
+def test_the_seed_repeats_a_picture_where_the_scheduler_draws_noise_at_each_step(pipeline, monkeypatch, scheduler):
+    monkeypatch.setattr(pipeline, "scheduler", scheduler.from_config(pipeline.scheduler.config))
+    first, again = (
+        outpaint(picture(), pipeline, (16, 0, 16, 0), settings=quick(seed=5))[0].image.tobytes() for _ in range(2)
+    )
+    assert first == again
 
 
 def test_the_texts_reach_the_model(pipeline):
