@@ -54,9 +54,7 @@ def show_crossing(rows: "Sequence[Mapping[str, Any]]") -> None:
 
 def show_result(root: str, result: "RunResult") -> None:
     """The end of a run: what was made, what was reused, where it is, what to do next."""
-    from schemas.tables import CAPTIONS
     from storage.store import ArtifactStore
-    from storage.tables import read_table
 
     store = ArtifactStore(root)
     click.echo()
@@ -67,8 +65,7 @@ def show_result(root: str, result: "RunResult") -> None:
     metrics = read_metrics(store, result.evaluation)
     click.echo()
     show_metrics(metrics)
-    captions = store.require(store.require(result.captions).inputs[min(store.require(result.captions).inputs)])
-    caption = read_table(store.read(captions, "captions.parquet"), CAPTIONS, ["caption_id"]).column(0)[0].as_py()
+    caption = _first_caption(store, result.captions)
     page = store.local(store.require(result.report)) / "report.html"
     checkpoint = store.local(store.require(result.checkpoint)) / "pipeline"
     click.echo()
@@ -79,8 +76,21 @@ def show_result(root: str, result: "RunResult") -> None:
             ("report", page),
             ("checkpoint", checkpoint),
             ("root", store.backend.root if store.backend.is_local else store.backend.url),
-            ("next", f"vip audit caption {caption[:12]}"),
-            ("", f"vip audit metric {metrics[0]['metric_id'][:12]}"),
+            *([("next", f"vip audit caption {caption[:12]}")] if caption else []),
+            ("" if caption else "next", f"vip audit metric {metrics[0]['metric_id'][:12]}"),
             ("", "vip audit verify"),
         ]
     )
+
+
+def _first_caption(store: "ArtifactStore", caption_set: "ArtifactRef") -> str | None:
+    """The id of some caption of a set; None where all of it was rejected."""
+    from schemas.tables import CAPTIONS
+    from storage.tables import read_table
+
+    for _, ref in sorted(store.require(caption_set).inputs.items()):
+        captions = store.require(ref)
+        rows = read_table(store.read(captions, "captions.parquet"), CAPTIONS, ["caption_id"])
+        if rows.num_rows:
+            return str(rows.column(0)[0].as_py())
+    return None
