@@ -34,6 +34,9 @@ def raise_alarm(flow: Any, flow_run: Any, state: Any) -> None:
     same as JSON to the URL in ``VIP_WEBHOOK``. A webhook that does not answer is logged and stops nothing.
     """
     told = describe(flow.name, flow_run, state)
+    # First, because the next step fails where it is Prefect's server that is in trouble.
+    if url := os.environ.get(WEBHOOK):
+        post(url, told)
     logs = "".join(f"\n\n**{name}**\n\n```\n{text}\n```" for name, text in told["logs"].items())
     shown = ArtifactCreate(
         key=_KEY,
@@ -45,8 +48,6 @@ def raise_alarm(flow: Any, flow_run: Any, state: Any) -> None:
     # By the client: `MarkdownArtifact.create` warns on the terminal of a hook, which has no run of its own.
     with get_client(sync_client=True) as client:
         client.create_artifact(shown)
-    if url := os.environ.get(WEBHOOK):
-        post(url, told)
 
 
 @flow(name="alarm")

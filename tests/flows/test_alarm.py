@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.alarm import describe, post
+from flows.alarm import WEBHOOK, describe, post, raise_alarm
 from tests.collector import collecting
 
 
@@ -32,3 +32,16 @@ def test_a_webhook_that_fails_stops_nothing_and_is_not_named(webhook, where, cap
     url = webhook[0] + where if where else "http://127.0.0.1:9/secret-token"
     assert not post(url, {"state": "Failed"})
     assert "VIP_WEBHOOK" in caplog.text and "secret-token" not in caplog.text
+
+
+def test_the_webhook_is_told_where_prefect_does_not_answer(tmp_path, webhook, monkeypatch):
+    def unreachable(**_):
+        raise ConnectionError("no server")
+
+    url, heard = webhook
+    monkeypatch.setenv(WEBHOOK, url)
+    monkeypatch.setattr("flows.alarm.get_client", unreachable)
+    run = SimpleNamespace(id=uuid.uuid4(), name="calm-owl", parameters={"root": str(tmp_path)})
+    with pytest.raises(ConnectionError):
+        raise_alarm(SimpleNamespace(name="retrain"), run, SimpleNamespace(name="Failed", message="no server"))
+    assert [told["reason"] for _, told in heard] == ["no server"]
