@@ -19,11 +19,16 @@ def rival(store: ArtifactStore, name: str, checkpoint: ArtifactRef) -> tuple[Man
 
     Returns:
         The checkpoint that is promoted, or that was before this one (None where there is none that still stands), and
-        whether this one was promoted once and rolled back.
+        whether this one was promoted once and rolled back: what followed it had stood before it. A newer one that
+        followed it was merely better.
     """
     log = Refs(store.backend).log(f"promoted/{name}")
     others = [entry.target for entry in log if entry.target.digest != checkpoint.digest]
-    rolled_back = bool(log) and log[-1].target.digest != checkpoint.digest and len(others) < len(log)
+    digests = [entry.target.digest for entry in log]
+    rolled_back = False
+    if checkpoint.digest in digests:
+        first, last = digests.index(checkpoint.digest), len(digests) - 1 - digests[::-1].index(checkpoint.digest)
+        rolled_back = not set(digests[:first]).isdisjoint(digests[last + 1 :])
     return (store.get(others[-1].kind, others[-1].key) if others else None), rolled_back
 
 

@@ -46,6 +46,18 @@ def test_what_a_person_rolled_back_stays_back(world):
     assert rival(store, "x", second.ref) == (first, True)
 
 
+def test_what_a_better_one_took_the_place_of_was_not_rolled_back(world):
+    store, refs, first, second = world
+    for one in (first, second):
+        refs.set("promoted/x", one.ref)
+    assert rival(store, "x", first.ref) == (second, False)
+    refs.set("promoted/x", first.ref)  # now a person goes back, and a later promotion does not undo that
+    third = store.build(Recipe(kind="checkpoint", stage="test"), lambda folder: (folder / "w").write_text("3") and {})
+    refs.set("promoted/x", third[0].ref)
+    assert rival(store, "x", second.ref) == (third[0], True)
+    assert rival(store, "x", first.ref) == (third[0], False)
+
+
 @pytest.mark.parametrize(
     "rules", [{"metrics": ["frechet_distance"]}, {"margins": {"obedience": 0.1}}, {"margins": {"kid": -1}}]
 )
