@@ -189,8 +189,8 @@ class TrainConfig(_Section):
     def params(self) -> dict[str, Any]:
         """What goes into the key of the checkpoint: all that can change its weights."""
         params = self.model_dump(mode="json", exclude=_NOT_IN_PARAMS | self._unsaid)
-        # ``cache_mb: 0`` would say that batches are encoded as a whole.
-        return params | {"encode": "alone"} if self.precompute and not self.cache_mb else params
+        # Only whether each picture and text is encoded alone changes weights; the default says that it is.
+        return params | {"cache_mb": type(self).model_fields["cache_mb"].default if self.encodes_alone else 0}
 
     def state_key(self) -> str:
         """Names training states that this run may go on from; not keyed on the number of steps, so it can be prolonged.

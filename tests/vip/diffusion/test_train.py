@@ -371,6 +371,12 @@ def test_a_base_stored_in_half_precision_is_trained_in_float32(tmp_path, base):
     assert kinds == {torch.float32}
 
 
+def test_the_size_of_the_cache_is_in_no_key():
+    assert config(cache_mb=64).params() == config().params() == config(cache_mb=0, precompute=("latents",)).params()
+    assert config().params()["cache_mb"] == 512  # as in the keys of checkpoints that are there
+    assert config(cache_mb=0).params() != config().params()  # a batch encoded as a whole has other last bits
+
+
 def test_a_checkpoint_is_trained_on_as_it_will_be_used(tmp_path, base):
     VIPOutpaintPipeline.from_base(str(base), mask_mode="nearest", prompt_style="plain").save_pretrained(tmp_path)
     with pytest.raises(VipError, match=r"has mask_mode nearest, the config says area; set mask_mode: nearest"):
