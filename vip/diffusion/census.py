@@ -136,17 +136,23 @@ def render_image(tar: str, image: Example, view: View) -> np.ndarray:
 
 
 def take_census(shards: Sequence[ShardCaptions], config: TrainConfig) -> Census:
-    """Count what can be trained on, one shard in memory at a time.
+    """Count what can be trained on, one shard in memory at a time; nothing of a dataset that the config leaves out.
 
     Raises:
-        VipError: where nothing can be trained on, a pattern matches nothing, or the data do not suit the regime.
+        VipError: where nothing can be trained on, or nothing of a dataset that the config names, a pattern matches
+            nothing, or the data do not suit the regime.
     """
     counts, pairs, missing = [], 0, 0
     regions: Counter[str] = Counter()
+    usable: Counter[str] = Counter()
     marks = []
     for shard in shards:
+        if config.datasets and shard.dataset not in config.datasets:
+            counts.append(0)
+            continue
         examples, without = load_shard(shard, config)
         counts.append(len(examples))
+        usable[shard.dataset] += len(examples)
         missing += without
         captioned = [caption for example in examples if not example.without_text for caption in example.captions]
         pairs += len(captioned)
@@ -157,21 +163,25 @@ def take_census(shards: Sequence[ShardCaptions], config: TrainConfig) -> Census:
                 [[example.image_sha256, [caption.caption_id for caption in example.captions]] for example in examples],
             ]
         )
-    _check(shards, config, sum(counts), regions)
+    _check(shards, config, usable, regions)
     return Census(tuple(counts), pairs, missing, dict(sorted(regions.items())), fingerprint(marks)[:16])
 
 
-def _check(shards: Sequence[ShardCaptions], config: TrainConfig, images: int, regions: Counter[str]) -> None:
+def _check(shards: Sequence[ShardCaptions], config: TrainConfig, usable: Counter[str], regions: Counter[str]) -> None:
     names = {shard.dataset for shard in shards}
     unknown = sorted(set(config.datasets) - names)
     if unknown:
         raise VipError(f"dataset {unknown[0]} is not among the data", f"name one of: {', '.join(sorted(names))}")
-    if not images:
-        raise VipError(
-            f"no captions of view {config.view.id}"
-            + (f" and regions {', '.join(config.regions)}" if config.regions else ""),
-            f"caption this view, or train on one that is there: {_present(shards)}",
-        )
+    wanted = {name: usable[name] for name in sorted(config.datasets)} or {"": usable.total()}
+    for name, images in wanted.items():
+        if not images:
+            raise VipError(
+                (f"dataset {name} has " if name else "")
+                + f"no captions of view {config.view.id}"
+                + (f" and regions {', '.join(config.regions)}" if config.regions else ""),
+                "caption this view, or train on one that is there: "
+                + _present([shard for shard in shards if name in ("", shard.dataset)]),
+            )
     for pattern in config.regions:
         alone = config.model_copy(update={"regions": {pattern: 1.0}})
         if not any(alone.region_weight(region) or alone.region_weight(f"{region}-s0") for region in regions):

@@ -132,3 +132,18 @@ def test_a_damaged_image_is_named_not_replaced(tmp_path):
     Path(shards[0].tar).write_bytes(data)
     with pytest.raises(VipError, match="cannot be read"):
         batches(shards, config(), 2)
+
+
+def test_a_mixture_counts_the_datasets_that_it_names_and_asks_something_of_each(tmp_path):
+    shards = write_shards(tmp_path, images=6, dataset="full") + write_shards(
+        tmp_path, images=4, dataset="other", regions=BANK, seed=1, skip=(1,)
+    )
+    mixed = {"regime": "glt", "datasets": {"full": 1.0}}
+    census = take_census(shards, config(**mixed))
+    assert (census.counts, census.pairs, census.missing, list(census.regions)) == ((3, 3, 0, 0), 6, 0, ["centre-0.5"])
+    assert sum(take_census(shards, config(datasets={"full": 1.0})).counts) == 6  # sft: one dataset, one region
+    take_census(shards, config(**mixed, missing_caption="error"))  # what is left out may lack captions
+    empty = write_shards(tmp_path, images=4, dataset="empty", seed=2, skip=range(4))
+    for datasets in ({"full": 9.0, "empty": 1.0}, {"empty": 1.0}):
+        with pytest.raises(VipError, match=r"dataset empty has no captions of view 32x32-centre; .* none at all"):
+            take_census(shards + empty, config(regime="glt", datasets=datasets))
