@@ -28,6 +28,8 @@ logger = logging.get_logger(__name__)
 
 Text = str | Sequence[str] | None
 
+_OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
 
 class VIPOutpaintPipeline(DiffusionPipeline):
     """Stable Diffusion inpainting with C-T-S control.
@@ -161,8 +163,10 @@ class VIPOutpaintPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs: names of what it is given; only ``latents``.
 
         Raises:
-            VipError: for sizes, shapes, counts or masks that cannot work.
+            VipError: for sizes, shapes, counts, masks or output types that cannot work.
         """
+        if output_type not in _OUTPUT_TYPES:
+            raise VipError(f"output_type '{output_type}' is unknown", f"choose one of {', '.join(_OUTPUT_TYPES)}")
         pixels, masks = self._pictures(image, mask_image, height, width)
         prompts = self._prompts(prompt, center_prompt, surrounding_prompt, len(pixels))
         negatives = self._prompts(

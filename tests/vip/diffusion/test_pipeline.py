@@ -216,6 +216,7 @@ def test_another_size_crops_and_never_squashes(pipe):
         ({"image": [picture(0), picture(1)], "center_prompt": ["a", "b", "c"]}, "3 texts for 2 pictures"),
         ({"generator": [torch.Generator()] * 3}, "3 generators for 1 pictures"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, "needed"),
+        ({"output_type": "numpy"}, "output_type 'numpy' is unknown; choose one of pil, np, pt, latent"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(pipe, arguments, message):
