@@ -8,23 +8,26 @@
 # make sbom   bills of materials of both environments (CycloneDX) in build/sbom/
 #
 # PYTHON  the interpreter to make the environments with (3.11 or newer)
-# SERVE   cpu (default) or gpu: which pins the vLLM environment is made from
-# HASHES  set: installs only files whose hashes are known (not beside a CPU build of torch of one's own, see docs/security.md)
+# SERVE   cpu (default) or gpu: which build of torch, and which pins the vLLM environment is made from
+# HASHES  no: install the same versions unchecked, on another platform than Linux x86-64 with Python 3.11 (docs/security.md)
 
 PYTHON ?= python3
 SERVE ?= cpu
+HASHES ?= yes
 PIP = -m pip --disable-pip-version-check -qq install
-pins = $(if $(HASHES),--no-deps --require-hashes -r requirements/hashes/$(1).txt,-r requirements/$(1).txt)
+torch = $(if $(filter gpu,$(SERVE)),cuda,torch-cpu)
+# An environment, the lists that it is made of, and what pip is told where hashes are not asked for.
+install = @$(1)/bin/python $(if $(filter no,$(HASHES)),$(PIP) $(3),requirements/install.py $(2))
 
 .PHONY: setup demo test test-fast test-long test-soak bench lint lock audit sbom nano claim clean
 .DEFAULT_GOAL := demo
 
 setup: .venv/.done .venv-serve/.done-$(SERVE)
 
-.venv/.done: requirements/pipeline.txt pyproject.toml
+.venv/.done: requirements/pipeline.txt requirements/install.py pyproject.toml
 	@echo "Setting up the pipeline environment (.venv); some minutes the first time"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@.venv/bin/python $(PIP) $(call pins,pipeline)
+	$(call install,.venv,build $(torch) pipeline,-r requirements/build.txt -r requirements/pipeline.txt)
 	@.venv/bin/python -m pip --disable-pip-version-check -q check
 	@.venv/bin/python $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
@@ -33,11 +36,11 @@ setup: .venv/.done .venv-serve/.done-$(SERVE)
 .venv-serve/.done-$(SERVE): requirements/serve-$(SERVE).txt
 	@echo "Setting up the vLLM environment (.venv-serve); some minutes the first time"
 	@test -x .venv-serve/bin/python || $(PYTHON) -m venv .venv-serve
-	@.venv-serve/bin/python $(PIP) --no-deps $(call pins,serve-$(SERVE))
+	$(call install,.venv-serve,$(filter torch-cpu,$(torch)) serve-$(SERVE),--no-deps -r requirements/serve-$(SERVE).txt)
 	@touch $@
 
 .venv/.done-tools: .venv/.done requirements/tools.txt requirements/kubernetes.txt
-	@.venv/bin/python $(PIP) --no-deps $(call pins,kubernetes) $(call pins,tools)
+	$(call install,.venv,kubernetes tools,--no-deps -r requirements/kubernetes.txt -r requirements/tools.txt)
 	@touch $@
 
 demo: setup

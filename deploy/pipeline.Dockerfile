@@ -14,7 +14,8 @@ RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -
 
 WORKDIR /opt/vip
 COPY requirements/hashes/ requirements/hashes/
-RUN python -m pip install --no-deps --require-hashes -r requirements/hashes/pipeline.txt \
+RUN python -m pip install --no-deps --require-hashes -r requirements/hashes/build.txt \
+    && python -m pip install --no-deps --no-build-isolation --require-hashes -r requirements/hashes/pipeline.txt \
     -r requirements/hashes/cuda.txt -r requirements/hashes/kubernetes.txt
 COPY . .
 RUN python -m pip install --no-deps --no-build-isolation --editable .

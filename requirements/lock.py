@@ -1,7 +1,7 @@
 """Write requirements/hashes/: the pins of every list again, each with the hashes of all its files.
 
 ``make lock`` runs it after a change of a pin; a test compares the two. The index is asked for hashes only, nothing is
-resolved and nothing downloaded.
+resolved and nothing downloaded. ``hashes/torch-cpu.txt`` is written by hand, since the index does not have that build.
 """
 
 import re
@@ -10,10 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LISTS = ("pipeline", "cuda", "kubernetes", "tools", "serve-cpu", "serve-gpu")
-
-# Builds of a pin that the index does not have: torch for the CPU, Python 3.11, which pip prefers where it is on hand.
-OTHER_BUILDS = {"torch==2.13.0": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"]}
+LISTS = ("build", "pipeline", "cuda", "kubernetes", "tools", "serve-cpu", "serve-gpu")
 
 
 def pins(path: Path) -> list[str]:
@@ -46,9 +43,6 @@ def lock(name: str) -> None:
     command = [str(uv), "pip", "compile", "--quiet", "--no-deps", "--generate-hashes", "--no-annotate", "--no-header"]
     command += ["--python-version", "3.11", "--python-platform", "linux"]
     said = subprocess.run([*command, str(source)], check=True, capture_output=True, text=True).stdout  # noqa: S603
-    for pin, digests in OTHER_BUILDS.items():
-        more = "".join(f" \\\n    --hash=sha256:{digest}" for digest in digests)
-        said = re.sub(rf"^{re.escape(pin)} ", f"{pin}{more} ", said, flags=re.MULTILINE)
     target.parent.mkdir(exist_ok=True)
     target.write_text(f"# Written by `make lock` from ../{name}.txt.\n{said}")
 

@@ -1,9 +1,11 @@
 """Pins, their hashes, the audit and the bill of materials."""
 
+import hashlib
 import json
 import subprocess
 import sys
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 REQUIREMENTS = Path(__file__).parents[1] / "requirements"
 sys.path.insert(0, str(REQUIREMENTS))
 
-from lock import LISTS, OTHER_BUILDS, locked, normal, pins  # noqa: E402
+import install  # noqa: E402
+from lock import LISTS, locked, normal, pins  # noqa: E402
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -22,11 +25,67 @@ def test_every_pin_has_the_hashes_of_its_files(name):
     hashes = locked(REQUIREMENTS / "hashes" / f"{name}.txt")
     assert set(hashes) == wanted
     assert all(digests and all(len(digest) == 64 for digest in digests) for digests in hashes.values())
-    for pin in wanted & set(OTHER_BUILDS):
-        assert set(OTHER_BUILDS[pin]) < set(hashes[pin])
 
 
-@pytest.mark.parametrize("together", [("pipeline", "kubernetes", "tools"), ("pipeline", "cuda", "kubernetes")])
+def test_the_cpu_build_of_torch_is_the_one_that_the_lists_name():
+    (pin,) = locked(REQUIREMENTS / "hashes" / "torch-cpu.txt")
+    named = {one for name in LISTS for one in pins(REQUIREMENTS / f"{name}.txt") if one.startswith("torch==")}
+    assert {f"{one}+cpu" for one in named} == {pin}
+
+
+def test_make_setup_installs_by_hash_alone():
+    """What pip is told as `make setup` runs it; HASHES=no is the only way around."""
+    said = subprocess.run(
+        ["make", "-n", "-B", "setup", ".venv/.done-tools", "HASHES=yes", "SERVE=cpu"],
+        cwd=REQUIREMENTS.parent,
+        capture_output=True,
+        text=True,
+    )
+    installs = [line.split() for line in said.stdout.splitlines() if "install" in line]
+    assert [line[1:] for line in installs] == [
+        ["requirements/install.py", "build", "torch-cpu", "pipeline"],
+        ["-m", "pip", "--disable-pip-version-check", "-qq", "install", "--no-deps", "--no-build-isolation", "-e", "."],
+        ["requirements/install.py", "torch-cpu", "serve-cpu"],
+        ["requirements/install.py", "kubernetes", "tools"],
+    ]
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    """A folder with the wheel of a small package."""
+    info = "small-1.0.dist-info"
+    files = {
+        "small.py": "",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
+    (tmp_path / "wheels").mkdir()
+    file = tmp_path / "wheels" / "small-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["right", "changed", "unknown"])
+def test_a_file_that_was_changed_is_not_installed(kind, wheel, tmp_path, capfd):
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if kind == "changed":
+        with zipfile.ZipFile(wheel, "a") as archive:
+            archive.writestr("more.py", "")
+    (tmp_path / "list.txt").write_text("small==1.0" + (f" --hash=sha256:{digest}" if kind != "unknown" else ""))
+    target = tmp_path / "installed"
+    options = ["--isolated", "--no-index", "--find-links", str(wheel.parent), "--target", str(target)]
+    failed = install.install(tmp_path / "list.txt", options)
+    assert bool(failed) == (kind != "right") == (not (target / "small.py").exists())
+    said = {"right": "", "changed": "DO NOT MATCH THE HASHES", "unknown": "Hashes are required"}
+    assert said[kind] in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "together", [("build", "pipeline", "kubernetes", "tools"), ("build", "pipeline", "cuda", "kubernetes")]
+)
 def test_lists_that_share_an_environment_name_no_package_twice(together):
     names = [normal(pin).split("==")[0] for name in together for pin in pins(REQUIREMENTS / f"{name}.txt")]
     assert sorted(names) == sorted(set(names))
