@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
 
 import pytest
 import yaml
@@ -265,15 +264,38 @@ def test_verify_by_dask_counts_and_finds_what_threads_do(world, by_threads, dask
     assert said[0] == said[1] and said[0].startswith("2 problems in ")
 
 
-@pytest.mark.soak
-def test_ray_gives_what_threads_give(world, by_threads, tmp_path):
+@pytest.mark.long
+def test_a_ray_worker_killed_in_the_middle_loses_nothing(world, by_threads, tmp_path):
+    """On a Ray cluster of this host, which each of the two flows starts and ends."""
+    import psutil
+
     runner = Runner(kind="ray", workers=2)
     dataset = world.shard(tmp_path / "root", runner)
     assert dataset == by_threads[0]
-    with serving(FakeServer()) as url:
+    server = FakeServer(latency=1.0)
+    victims, others = [], []
+
+    async def kill(_request, _body, number):
+        if number == IMAGES // 2:
+            family = psutil.Process().children(recursive=True)
+            victim, *rest = (one for one in family if _is_busy_ray_worker(one))
+            victims.append(victim)
+            others.extend(rest)
+            victim.send_signal(signal.SIGKILL)
+
+    server.faults.append(kill)
+    with serving(server) as url:
         done = world.caption(tmp_path / "root", dataset, url, runner)
-    assert done.caption_set == by_threads[1].caption_set
-    assert asdict(done)["captions"] == asdict(by_threads[1])["captions"]
+    assert len(victims) == 1 == len(others)  # both were at work
+    assert done.caption_set == by_threads[1].caption_set  # the digest: byte for byte
+    assert done.captions + done.rejected == IMAGES == len(set(server.asked))
+
+
+def _is_busy_ray_worker(process):
+    title = "".join(process.cmdline()[:1])
+    return title.startswith("ray::") and not any(
+        other in title for other in ("Agent", "IDLE")
+    )  # Ray's own, and idle ones
 
 
 class Queue:
