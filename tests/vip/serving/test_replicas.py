@@ -1,18 +1,27 @@
 """Several servers under one command: their ports are listed, a dead one is named, one Ctrl-C ends all."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
 import pytest
 
+from schemas.bank import Bank
+from tests.vip.captioning.helpers import captions_of, make_dataset, run
+from vip.captioning.endpoint import ClientSettings
+from vip.captioning.specs import resolve_spec
+from vip.nano.dataset import write_scenes
+from vip.serving.engine import find_serve_python
 from vip.serving.replicas import share_devices
 
+SCENES = 400
 PROJECT = Path(__file__).resolve().parents[3]
 STAND_IN = """
 import sys
@@ -29,14 +38,14 @@ web.run_app(server.app(), host="127.0.0.1", port=int(given["--port"]), access_lo
 
 @pytest.fixture
 def serve(tmp_path):
-    """Starts ``vip serve`` with a stand-in for vLLM's interpreter that answers as one."""
+    """Starts ``vip serve``, with a stand-in for vLLM's interpreter that answers as one unless another is given."""
     (tmp_path / "stand_in.py").write_text(STAND_IN.format(project=str(PROJECT)))
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "stand_in.py"} "$@"\n')
-    python.chmod(0o755)
+    stand_in = tmp_path / "python"
+    stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "stand_in.py"} "$@"\n')
+    stand_in.chmod(0o755)
     started = []
 
-    def start(*arguments):
+    def start(*arguments, python=stand_in):
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "serve", "--root", str(tmp_path / "root"), *arguments],
             stdout=subprocess.PIPE,
@@ -97,6 +106,48 @@ def test_one_that_does_not_start_ends_the_others_and_is_named(serve):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "vip: replica " in said and "ended with exit code 1" in said and "no memory" in said
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)  # a minute and a half on a free machine, nearly all of it two vLLMs that start
+def test_one_of_two_real_servers_is_killed_in_the_middle_and_nothing_is_lost(serve, store, tmp_path):
+    """Two vLLMs share a run; what the dead one had in flight the other answers."""
+    process = serve("--replicas", "2", "--json", python=find_serve_python())
+    told = _document(process.stdout)
+    doomed, other = told["endpoints"]
+    write_scenes(tmp_path / "images", SCENES)
+    dataset, spec = make_dataset(store, tmp_path / "images"), resolve_spec("nano-split", endpoint=doomed)
+    tree, killed = psutil.Process(process.pid).children(recursive=True), []
+
+    def kill(_what, done, total, _detail):
+        if not killed and done >= total / 3:
+            killed.append(_server_at(tree, doomed))
+            os.killpg(os.getpgid(killed[0].pid), signal.SIGKILL)
+
+    settings = ClientSettings()
+    made, stats = run(
+        store, dataset, spec, [doomed, other], tmp_path / "scratch", Bank(), 0, settings, on_progress=kill
+    )
+    assert killed and process.stderr.readline().startswith(
+        f"vip: replica 1 of 2 ({doomed}): vLLM ended with exit code 137"
+    )
+    captions, rejects = captions_of(store, made)
+    assert len({row["image_sha256"] for row in captions + rejects}) == len(captions + rejects) == SCENES
+    assert not any(row["reason"] == "server_error" for row in rejects)
+    assert stats.requests == 2 * SCENES == sum(stats.by_endpoint.values()) and min(stats.by_endpoint.values()) > 0
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert not psutil.wait_procs(tree, timeout=30)[1]
+
+
+def _server_at(tree, endpoint):
+    for one in tree:
+        with contextlib.suppress(psutil.Error):
+            line = one.cmdline()
+            given = dict(pairwise(line))
+            if given.get("--port") == endpoint.rpartition(":")[2] and "supervisor.py" not in " ".join(line):
+                return one
+    raise AssertionError(endpoint)
 
 
 def test_gpus_are_shared_evenly(monkeypatch):
