@@ -13,7 +13,7 @@ from tests.flows._season import Season
 from vip.captioning.specs import resolve_spec
 from vip.nano.dataset import write_scenes
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 ALLOWED = 20.0
 IMAGES = 200  # captioning and training have to last longer than it takes to see that they go on
 LENIENT = dict.fromkeys(("rejected", "refused", "cut", "short", "repeated", "duplicated", "leaking"), 1.0)

@@ -18,7 +18,7 @@ from tests.collector import collecting
 from tests.flows._season import IMAGES, Season
 from tests.relay import relaying
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from schemas.manifest import Kind
 from storage.store import ArtifactStore
 from tests.flows._command import vip
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
 # A page tells its run, so that two runs have two; everything else is a function of its inputs.
 RANDOM = {"report"}
