@@ -186,21 +186,6 @@ def partitions(backend: Backend) -> dict[str, dict[str, Any]]:
     return found
 
 
-def verify(backend: Backend) -> Iterator[tuple[str, str]]:
-    """Re-hash every published segment.
-
-    Yields:
-        (path, what is wrong) for each segment that is missing or changed.
-    """
-    for answers_id in partitions(backend):
-        answers = Answers(backend, answers_id)
-        for segment in answers.segments(""):
-            try:
-                answers.read(segment)
-            except VipError as error:
-                yield segment.path, error.reason
-
-
 def key_bits(image_sha256: str, bits: int) -> str:
     """The first ``bits`` bits of a sample key, as a string of 0 and 1."""
     digits = (bits + 3) // 4

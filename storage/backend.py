@@ -184,10 +184,6 @@ class Backend:
         """The object as a local file where the store is a local folder, else None."""
         return Path(self.full(path)) if self.is_local else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """How to open this backend again in another process."""
-        return {"url": self.url}
-
 
 def _link_into_place(target: Path, data: bytes | Path) -> bool:
     """Local put-if-absent: a hard link either appears whole or fails because the name is taken."""

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.canonical import sha256_hex
 from schemas.errors import VipError
-from storage.answers import Answers, key_bits, verify
+from storage.answers import Answers, key_bits
 from storage.backend import Backend
 from storage.journal import Journal, journalling, recover
 
@@ -103,12 +103,11 @@ def test_a_changed_byte_is_named(tmp_path):
     answers = Answers(backend, PARTITION)
     answers.describe({"name": "x"})
     segment = answers.publish("", [answer(1)], tmp_path)
-    assert list(verify(backend)) == []
+    assert answers.read(segment).num_rows == 1
     path = backend.local_path(segment.path)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert [name for name, _ in verify(backend)] == [segment.path]
     with pytest.raises(VipError, match=r"not what was published"):
         answers.look_up("")
 

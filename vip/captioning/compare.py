@@ -80,19 +80,6 @@ def _drawn_twice(
                 yield (once.centre, once.surrounding), (again.centre, again.surrounding)
 
 
-def compare_sets(store: ArtifactStore, first: Manifest, second: Manifest) -> Agreement:
-    """Agreement of two caption sets, over the rows (image, view, region) that both have a caption of."""
-    return agreement(_joined(store, first, second))
-
-
-def _joined(store: ArtifactStore, first: Manifest, second: Manifest) -> Iterator[tuple[Any, Any]]:
-    held = {_key(row): (row["centre"], row["surrounding"]) for row in caption_rows(store, second)}
-    for row in caption_rows(store, first):
-        other = held.get(_key(row))
-        if other is not None:
-            yield (row["centre"], row["surrounding"]), other
-
-
 def preview(store: ArtifactStore, plan: CaptionPlan) -> list[Beside]:
     """The rows of a plan with a limit: what they said before beside what they say now."""
     judge = make_judge(plan.spec, plan.round)
@@ -124,13 +111,6 @@ def _old_captions(store: ArtifactStore, plan: CaptionPlan, prefix: str) -> dict[
             for row in _rows(store, store.require(ref)):
                 found[_key(row)] = (row["centre"], row["surrounding"])
     return found
-
-
-def caption_rows(store: ArtifactStore, caption_set: Manifest) -> Iterator[dict[str, Any]]:
-    """Every caption of a set, shard by shard."""
-    for role, ref in sorted(caption_set.inputs.items()):
-        if role.startswith("captions/"):
-            yield from _rows(store, store.require(ref))
 
 
 def _rows(store: ArtifactStore, captions: Manifest) -> list[dict[str, Any]]:

@@ -1,17 +1,13 @@
 """Drawn scenes as image files whose names carry their seeds."""
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
 
-from vip.nano.scene import TRAINING_SEEDS, Scene, make_scene
+from vip.nano.scene import TRAINING_SEEDS, make_scene
 from vip.nano.truth import png
 from vip.nano.world import draw
 
 DEMO_SEED = 1_000_000
 """First seed of ``vip demo``; held out from the training of every nano model, as all below ``TRAINING_SEEDS`` are."""
-
-_NAME = re.compile(r"scene-(\d+)\.png$")
 
 
 def write_scenes(folder: Path, count: int, *, first_seed: int = DEMO_SEED) -> list[Path]:
@@ -32,11 +28,3 @@ def write_scenes(folder: Path, count: int, *, first_seed: int = DEMO_SEED) -> li
             partial.write_bytes(png(draw(make_scene(seed))))
             partial.replace(path)
     return paths
-
-
-def scene_of(names: str | Iterable[str]) -> Scene | None:
-    """The scene behind a file name (or the first of several names that is a scene's); None where there is none."""
-    for name in [names] if isinstance(names, str) else names:
-        if match := _NAME.search(name):
-            return make_scene(int(match[1]))
-    return None

@@ -19,7 +19,7 @@ from vip.captioning.endpoint import ClientSettings
 from vip.captioning.plan import plan_captions
 from vip.captioning.specs import resolve_spec
 from vip.nano.ask import Question, ask
-from vip.nano.dataset import scene_of, write_scenes
+from vip.nano.dataset import DEMO_SEED, write_scenes
 from vip.nano.instructions import JOINT
 from vip.nano.scene import make_scene
 from vip.nano.truth import truth
@@ -39,13 +39,13 @@ def test_scenes_are_captioned_by_the_model_that_knows_them(engine, store, tmp_pa
     spec = resolve_spec(name, endpoint=engine.endpoint)
     assert not spec.model.declared and spec == resolve_spec(name)
     assert engine.served_name == f"nano@{spec.model.revision[:16]}"
-    write_scenes(tmp_path / "images", 16)
+    paths = write_scenes(tmp_path / "images", 16)
     dataset, bank = make_dataset(store, tmp_path / "images"), Bank()
     made, stats = run(store, dataset, spec, [engine.endpoint], tmp_path / "scratch", bank, settings=ClientSettings())
     captions, rejects = captions_of(store, made)
     assert len(captions) == 16 and not rejects and stats.requests == requests
     assert plan_captions(store, dataset, spec, bank).to_ask == 0
-    scenes = {sha256_file(path): scene_of(path.name) for path in (tmp_path / "images").iterdir()}
+    scenes = {sha256_file(path): make_scene(DEMO_SEED + number) for number, path in enumerate(paths)}
     found = 0
     for row in captions:
         true = truth(scenes[row["image_sha256"]], render_mask(CentreRegion(), bank.view))
