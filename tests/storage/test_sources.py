@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from s3fs import S3FileSystem
 
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
@@ -175,8 +176,10 @@ def test_a_bucket_without_credentials_is_said_in_one_line(tmp_path, monkeypatch)
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
+    S3FileSystem.clear_instance_cache()  # another test's may hold credentials, and this one's holds none
     with pytest.raises(VipError, match=r"source cannot be listed: s3://bucket/images: .*credentials"):
         walked("s3://bucket/images")
+    S3FileSystem.clear_instance_cache()
 
 
 BLOBS = [bytes([n]) * 10 for n in range(20)]
