@@ -129,6 +129,10 @@ def test_proposals_that_cannot_be_had_or_used_end_with_one_line(root, photo, ans
 
     server.text = "I am sorry"
     assert "proposal cannot be used" in told("--endpoint", endpoint)
+    server.text = None
+    assert "proposal cannot be used" in told("--endpoint", endpoint)
+    server.text = [{"type": "text", "text": "Center: red boat; Surrounding: sea, dawn"}]
+    assert "gave no chat answer; give an OpenAI-shaped endpoint" in told("--endpoint", endpoint)
     server.models = []
     assert "serves no model; give one that does" in told("--endpoint", endpoint)
     assert "use one that imagines" in told("--endpoint", endpoint, "--spec", "nano-joint")

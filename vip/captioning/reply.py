@@ -65,14 +65,25 @@ def read_reply(request: Request, raw: bytes) -> tuple[Reply, str | None]:
     Raises:
         ValueError, KeyError, TypeError, IndexError, AttributeError: where the body is no chat completion.
     """
-    value = orjson.loads(raw)
-    choice = value["choices"][0]
-    text, reason, usage = choice["message"]["content"], choice.get("finish_reason"), value.get("usage") or {}
-    if not isinstance(text, str | None) or not isinstance(reason, str | None):
-        raise TypeError("content or finish_reason is no text")
+    value, text, reason = read_chat(raw)
+    usage = value.get("usage") or {}
     prompt, completion = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
     reply = Reply(request, text or "", reason, prompt_tokens=prompt, completion_tokens=completion)
     return reply, value.get("model")
+
+
+def read_chat(raw: bytes) -> tuple[dict[str, Any], str | None, str | None]:
+    """The body of a chat completion, and the text and the finish reason of its first choice.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError, AttributeError: where the body is no chat completion.
+    """
+    value = orjson.loads(raw)
+    choice = value["choices"][0]
+    text, reason = choice["message"]["content"], choice.get("finish_reason")
+    if not isinstance(text, str | None) or not isinstance(reason, str | None):
+        raise TypeError("content or finish_reason is no text")
+    return value, text, reason
 
 
 def _count(value: object) -> int | None:

@@ -1,7 +1,6 @@
 """Propose: a multimodal model looks at the picture and says what might stand around it."""
 
 import io
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from schemas.region import FileRegion, View
 from schemas.spec import CaptionSpec
 from vip.captioning.images import data_url
 from vip.captioning.parse import Reject, read_answer
+from vip.captioning.reply import read_chat
 from vip.captioning.request import RequestBuilder, request_body
 from vip.captioning.specs import load_spec, resolve_model
 from vip.outpaint.canvas import Canvas
@@ -140,11 +140,11 @@ def propose(endpoint: str, spec: CaptionSpec, canvas: Canvas, timeout: float = 1
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     url = data_url(buffer.getvalue(), "image/png").decode()
-    answer = _post(endpoint, canonical_json(body).decode().replace(_IMAGE, url, 1).encode(), timeout)
+    sent = canonical_json(body).decode().replace(_IMAGE, url, 1).encode()
+    raw = fetch(base_url(endpoint) + "/v1/chat/completions", sent, timeout)
     try:
-        choice = answer["choices"][0]
-        said, finished = choice["message"]["content"], choice["finish_reason"]
-    except (KeyError, IndexError, TypeError) as error:
+        _, said, finished = read_chat(raw)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise VipError(f"endpoint {endpoint} gave no chat answer", "give an OpenAI-shaped endpoint") from error
     found = read_answer(spec, "imagine", said, finished, None)
     if isinstance(found, Reject):
@@ -167,11 +167,3 @@ def _shown(canvas: Canvas, side: int, blank: int) -> tuple[np.ndarray, np.ndarra
         raise VipError("the known or the unknown part is too small to be shown to the model", "give the texts yourself")
     pixels = np.asarray(Image.fromarray(canvas.pixels).resize(size, Image.Resampling.LANCZOS))
     return np.where(mask[..., None] == 1, np.uint8(blank), pixels), mask
-
-
-def _post(endpoint: str, body: bytes, timeout: float) -> dict:
-    url = base_url(endpoint) + "/v1/chat/completions"
-    try:
-        return json.loads(fetch(url, body, timeout))
-    except (ValueError, RecursionError) as error:
-        raise VipError(f"endpoint {url} does not answer with JSON", "give an OpenAI-shaped endpoint") from error
