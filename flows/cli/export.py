@@ -1,33 +1,18 @@
 """``vip export``: the lineage and the data for other tools."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from flows.cli.audit.answer import opened
 from flows.cli.common import print_json, shared_options
-
-if TYPE_CHECKING:
-    from vip.lineage.index import LineageIndex
 
 
 @click.group()
 def command() -> None:
     """Write captions, a dataset or the lineage in the formats of other tools."""
-
-
-@contextmanager
-def _index(root: str) -> Iterator["LineageIndex"]:
-    from flows.console import console
-    from vip.lineage.index import open_index
-
-    index = open_index(root, console.progress)
-    try:
-        yield index
-    finally:
-        index.close()
 
 
 @command.command()
@@ -56,7 +41,7 @@ def openlineage(out: Path | None, transport: Path | None, root: str, as_json: bo
     count, sent, refused = 0, 0, None
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-    with _index(root) as index, (out or Path("/dev/null")).open("w", encoding="utf-8") as file:
+    with opened(root, console.progress) as index, (out or Path("/dev/null")).open("w", encoding="utf-8") as file:
         for event in events(index, console.progress):
             file.write(Serde.to_json(event) + "\n")
             count += 1
@@ -89,7 +74,7 @@ def dataset(dataset: str, out: Path, licence: str | None, root: str, as_json: bo
     from vip.lineage.export.publish import export_dataset
 
     console.quiet = as_json
-    with _index(root) as index:
+    with opened(root, console.progress) as index:
         done = export_dataset(index, dataset, out, licence, console.progress)
     if as_json:
         print_json(done | {"folder": str(out)})
@@ -107,7 +92,7 @@ def captions(captions: str, out: Path, root: str, as_json: bool) -> None:
     from vip.lineage.export.publish import export_captions
 
     console.quiet = as_json
-    with _index(root) as index:
+    with opened(root, console.progress) as index:
         done = export_captions(index, captions, out, console.progress)
     if as_json:
         print_json(done | {"folder": str(out)})
@@ -124,10 +109,11 @@ def croissant(dataset: str, out: Path, licence: str | None, root: str, as_json: 
     """The Croissant 1.1 card of a dataset as it lies in the root; `vip export dataset` writes card and files."""
     import json
 
+    from flows.console import console
     from vip.lineage.export.croissant import card
     from vip.lineage.resolve import resolve_live
 
-    with _index(root) as index:
+    with opened(root, console.progress) as index:
         made = card(index, resolve_live(index, dataset, ["dataset"]), published=False, licence=licence)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""What the questions of ``vip audit`` share: the index, progress, and how an answer is printed."""
+"""What the questions of ``vip audit``, and ``vip export``, share: the index, progress, and how an answer is printed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,18 @@ import click
 from flows.cli.common import is_terminal
 
 if TYPE_CHECKING:
-    from vip.lineage.index import LineageIndex
+    from vip.lineage.index import LineageIndex, Progress
 
 SHOWN = 20
 """Lines of a long list that a person is shown; ``--json`` has all."""
 
 
 @contextmanager
-def opened(root: str) -> Iterator["LineageIndex"]:
+def opened(root: str, progress: "Progress | None" = None) -> Iterator["LineageIndex"]:
     """The index of a root, up to date, for as long as the block lasts."""
     from vip.lineage.index import open_index
 
-    index = open_index(root, show_progress)
+    index = open_index(root, progress or show_progress)
     try:
         yield index
     finally:
