@@ -24,6 +24,7 @@ from types import TracebackType
 
 from schemas.canonical import canonical_json
 from storage.backend import Backend
+from storage.lock import left_behind
 
 BEAT_SECONDS = 10.0
 SILENT_SECONDS = 45.0
@@ -148,18 +149,11 @@ class Claims:
 
     def _bury(self, holder: str, lock: Path) -> None:
         """End a holder of this machine whose lock is free; whoever gets the lock does, and nobody goes on before."""
-        try:
-            file = lock.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            self._on_dead()
-            self._over(holder, well=False)
-            lock.unlink(missing_ok=True)
+        with left_behind(lock) as file:
+            if file is not None:
+                self._on_dead()
+                self._over(holder, well=False)
+                lock.unlink(missing_ok=True)
 
     def _numbers(self, folder: str) -> list[int]:
         names = (path.rpartition("/")[2].removesuffix(".json") for path in self._backend.list(folder))

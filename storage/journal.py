@@ -26,6 +26,7 @@ import pyarrow as pa
 from schemas.tables import ANSWERS
 from storage.answers import MOST_BITS, Answers, key_bits
 from storage.backend import Backend
+from storage.lock import left_behind
 
 _WRITE_EVERY = 0.02
 _NO_RECORD = (ValueError, TypeError, KeyError, RecursionError, OverflowError, pa.ArrowException)
@@ -149,15 +150,9 @@ def recover(backend: Backend, scratch: Path, answers_id: str | None = None) -> i
     """
     count = 0
     for path in sorted(scratch.glob("*.journal")):
-        try:
-            file = path.open("rb")
-        except FileNotFoundError:
-            continue
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its process lives
+        with left_behind(path) as file:
+            if file is None:
+                continue
             header, rows = _read(file)
             if header is None:
                 path.unlink(missing_ok=True)
