@@ -16,12 +16,8 @@ from itertools import chain
 from schemas.canonical import canonical_json
 from schemas.manifest import ArtifactRef, Manifest, Tombstone
 from storage.backend import Backend
+from storage.layout import artifact_folder
 from storage.store import ArtifactStore
-
-
-def artifact_folder(ref: ArtifactRef | Manifest | Tombstone) -> str:
-    """Where the files of an artifact lie, relative to the root."""
-    return f"artifacts/{ref.kind}/{ref.key}/{ref.digest[:16]}"
 
 
 def take_down(store: ArtifactStore, ref: ArtifactRef, reason: str) -> Tombstone:
@@ -35,7 +31,7 @@ def take_down(store: ArtifactStore, ref: ArtifactRef, reason: str) -> Tombstone:
         path = f"tombstones/{ref.kind}/{ref.key}.json"
         store.backend.put_if_absent(path, canonical_json(stone.model_dump(mode="json")))
     # A writer who came second left its own bytes beside those that were published.
-    kept = f"{artifact_folder(stone)}/manifest.json"
+    kept = f"{artifact_folder(stone.kind, stone.key, stone.digest)}/manifest.json"
     for path in list(store.backend.list(f"artifacts/{ref.kind}/{ref.key}", unfinished=True)):
         if path != kept:
             store.backend.remove(path)
@@ -61,7 +57,7 @@ def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
     path = f"collected/{manifest.kind}/{manifest.key}/{number:08d}.json"
     store.backend.put_if_absent(path, canonical_json(stone.model_dump(mode="json")))
     store.backend.remove(f"published/{manifest.kind}/{manifest.key}.json")
-    folder = artifact_folder(manifest)
+    folder = artifact_folder(manifest.kind, manifest.key, manifest.digest)
     for file in list(store.backend.list(folder)):
         store.backend.remove(file)
     _withdraw_if_hollow(store.backend, manifest.kind, manifest.key, manifest.digest[:16])
@@ -72,7 +68,7 @@ def collect(store: ArtifactStore, manifest: Manifest, reason: str) -> Tombstone:
 
 def _withdraw_if_hollow(backend: Backend, kind: str, key: str, digest: str) -> None:
     """Where a run published the artifact again while its files went, take that publication back: it would be a lie."""
-    if _published(backend, kind, key) == digest and not _whole(backend, f"artifacts/{kind}/{key}/{digest}"):
+    if _published(backend, kind, key) == digest and not _whole(backend, artifact_folder(kind, key, digest)):
         backend.remove(f"published/{kind}/{key}.json")
 
 

@@ -16,6 +16,7 @@ from schemas.canonical import canonical_json, sha256_hex
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Kind, Manifest, Output, Publication, Recipe, Run, Tombstone, digest_of
 from storage.backend import Backend
+from storage.layout import artifact_folder
 from storage.producer import producer_of
 from storage.scratch import scratch_folder
 
@@ -56,7 +57,7 @@ class ArtifactStore:
         if self.tombstone(kind, key) is not None:
             return None
         publication = _parse(Publication, record, _publication_path(kind, key))
-        path = f"{_folder(kind, key, publication.digest)}/manifest.json"
+        path = f"{artifact_folder(kind, key, publication.digest)}/manifest.json"
         try:
             data = self.backend.get(path)
         except FileNotFoundError:
@@ -105,7 +106,7 @@ class ArtifactStore:
             name = file.relative_to(folder).as_posix()
             outputs[name] = Output(sha256=sha256_file(file), bytes=file.stat().st_size, rows=rows.get(name))
         digest = digest_of(outputs)
-        place = _folder(recipe.kind, recipe.key, digest)
+        place = artifact_folder(recipe.kind, recipe.key, digest)
         manifest = Manifest(
             kind=recipe.kind,
             key=recipe.key,
@@ -145,7 +146,7 @@ class ArtifactStore:
         stood = [path for path, data in files.items() if not self.backend.put_if_absent(path, data)]
         try:
             # Another writer with the same bytes may have put its manifest first: publish the one that stands there.
-            published = self.backend.get(f"{_folder(recipe.kind, recipe.key, digest)}/manifest.json")
+            published = self.backend.get(f"{artifact_folder(recipe.kind, recipe.key, digest)}/manifest.json")
         except FileNotFoundError:
             return False
         publication = Publication(
@@ -175,7 +176,7 @@ class ArtifactStore:
         """
         if name not in manifest.outputs:
             raise VipError(f"{manifest.kind} {manifest.key[:12]} has no file {name}", "run `vip audit verify`")
-        return f"{_folder(manifest.kind, manifest.key, manifest.digest)}/{name}"
+        return f"{artifact_folder(manifest.kind, manifest.key, manifest.digest)}/{name}"
 
     def read(self, manifest: Manifest, name: str) -> bytes:
         """The bytes of one file of an artifact.
@@ -199,7 +200,7 @@ class ArtifactStore:
         Raises:
             VipError: where a copied file is not what its manifest says.
         """
-        place = _folder(manifest.kind, manifest.key, manifest.digest)
+        place = artifact_folder(manifest.kind, manifest.key, manifest.digest)
         own = self.backend.local_path(place)
         if own is not None:
             return own
@@ -241,10 +242,6 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a local file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _folder(kind: str, key: str, digest: str) -> str:
-    return f"artifacts/{kind}/{key}/{digest[:16]}"
 
 
 def _publication_path(kind: str, key: str) -> str:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from typing import Any
 
+from storage.layout import artifact_folder
 from vip.lineage.index import LineageIndex
 
 Record = dict[str, Any]
@@ -59,7 +60,7 @@ def made_by(row: sqlite3.Row) -> Record:
 
 def folder(row: sqlite3.Row) -> str:
     """Where the files of an artifact lie, relative to the root."""
-    return f"artifacts/{row['kind']}/{row['key']}/{(row['digest'] or '')[:16]}"
+    return artifact_folder(row["kind"], row["key"], row["digest"] or "")
 
 
 def loads(text: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Publication, Tombstone
 from storage.backend import Backend
+from storage.layout import artifact_folder
 
 _MAIN = (
     "captions.parquet",
@@ -101,7 +102,7 @@ class Ingest:
     def _manifest(self, kind: str, key: str) -> tuple[Manifest, str]:
         path = f"published/{kind}/{key}.json"
         publication = Publication.model_validate_json(self.backend.get(path))
-        place = f"artifacts/{kind}/{key}/{publication.digest[:16]}/manifest.json"
+        place = f"{artifact_folder(kind, key, publication.digest)}/manifest.json"
         try:
             data = self.backend.get(place)
         except FileNotFoundError:
@@ -190,7 +191,7 @@ class Ingest:
             "rejects.parquet": tables.CAPTION_REJECTS,
             "metrics.parquet": tables.METRICS,
         }[name]
-        path = f"artifacts/{manifest.kind}/{manifest.key}/{manifest.digest[:16]}/{name}"
+        path = f"{artifact_folder(manifest.kind, manifest.key, manifest.digest)}/{name}"
         local = self.backend.local_path(path)
         try:
             table = read_table(local or self.backend.get(path), schema, columns)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from schemas.canonical import sha256_hex
 from schemas.manifest import ArtifactRef, Manifest, Output, Publication, RefEntry, Tombstone, digest_of
 from storage.backend import Backend
+from storage.layout import artifact_folder
 from vip.lineage.findings import Problem, Progress, Verification
 from vip.lineage.verify_answers import verify_answers
 
@@ -118,7 +119,7 @@ class _Verifier:
             return
         key = (publication.kind, publication.key)
         self.published[key] = publication
-        place = f"artifacts/{publication.kind}/{publication.key}/{publication.digest[:16]}"
+        place = artifact_folder(*key, publication.digest)
         where = f"{place}/manifest.json"
         self.expected.add(where)
         try:

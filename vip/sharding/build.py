@@ -15,6 +15,7 @@ from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.sharding import RejectReason, ShardSettings
 from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
+from storage.answers import key_bits
 from storage.items import RowPlace
 from storage.refs import Refs
 from storage.removal import take_down
@@ -24,7 +25,7 @@ from storage.suppression import suppressed
 from storage.tables import read_table, write_table
 from vip.sharding.inspect import ImageFacts, Reject, inspect_image
 from vip.sharding.pool import batches, bounded_map, find_all
-from vip.sharding.scan import Member, Progress, SourceReject, SourceScan, prefix_of, scan_source
+from vip.sharding.scan import Member, Progress, SourceReject, SourceScan, scan_source
 from vip.sharding.spool import needs_spool, spool_rows, spooled
 
 FORMAT = 1
@@ -264,7 +265,7 @@ def _join(scan: SourceScan, bad: dict[str, SourceReject]) -> tuple[list[dict[str
         reject = bad.get(member.sha256)
         for name in member.names:
             if reject is None:
-                prefix = prefix_of(member.sha256, scan.bits)
+                prefix = key_bits(member.sha256, scan.bits)
                 names.append({"image_sha256": member.sha256, "name": name, "shard": prefix})
             else:
                 rejects.append(SourceReject(name, reject.reason, reject.detail, reject.size, member.sha256))

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
+from storage.answers import key_bits
 from storage.items import Hidden, Item, Place, Unread
 from storage.sources import Found, walk_source
 from storage.split_lists import SplitLists
@@ -74,7 +75,7 @@ class SourceScan:
     @functools.cached_property
     def prefixes(self) -> list[str]:
         """The shards that have members, in order, each named by its bits such as ``0110``."""
-        return sorted({prefix_of(member.sha256, self.bits) for member in self.members})
+        return sorted({key_bits(member.sha256, self.bits) for member in self.members})
 
     def of_shard(self, prefix: str) -> tuple[Member, ...]:
         """The members of one shard, sorted by key."""
@@ -144,11 +145,6 @@ def scan_source(
         suppressed=fingerprint(sorted(unwanted)),
         counts=counts,
     )
-
-
-def prefix_of(sha256: str, bits: int) -> str:
-    """The first ``bits`` bits of a key, such as ``0110``."""
-    return f"{int(sha256[:8], 16):032b}"[:bits]
 
 
 def split_of(sha256: str, test_share: float) -> str:

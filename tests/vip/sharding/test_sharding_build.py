@@ -25,6 +25,7 @@ from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
 from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
+from storage.answers import key_bits
 from storage.items import read_rows
 from storage.refs import Refs
 from storage.removal import take_down
@@ -34,7 +35,7 @@ from storage.suppression import suppress
 from storage.tables import read_table
 from vip.sharding import build, spool
 from vip.sharding.build import build_dataset, build_shard, previous_bits, shard_source, standing_shards
-from vip.sharding.scan import prefix_of, resolve_bits, scan_source, split_of
+from vip.sharding.scan import resolve_bits, scan_source, split_of
 
 THREE_BITS = ShardSettings(bits=3)
 
@@ -175,7 +176,7 @@ def test_one_changed_image_rebuilds_at_most_two_shards_and_a_new_name_none(store
     after = shard_source(store, folder, THREE_BITS)
     changed = {role for role in digests(before) if digests(before)[role] != digests(after).get(role)}
     # The old image leaves its shard and the new one joins its own; no other shard is touched.
-    assert changed == {f"shard/{prefix_of(sha256_hex(data), 3)}" for data in (pictures[7], encoded(999))}
+    assert changed == {f"shard/{key_bits(sha256_hex(data), 3)}" for data in (pictures[7], encoded(999))}
 
 
 def test_changed_bytes_behind_unchanged_path_size_and_time_are_seen(store, fill, encoded):
