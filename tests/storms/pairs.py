@@ -8,7 +8,7 @@ from storage.refs import Refs
 from storage.store import ArtifactStore
 from tests.storms.command import Ended
 from tests.storms.scenario import scenario
-from tests.storms.world import IMAGES, MODEL, World, everything, whole
+from tests.storms.world import IMAGES, MODEL, World, equal, everything, whole
 from vip.nano.dataset import DEMO_SEED, write_scenes
 
 SECTION = "Two at once"
@@ -33,7 +33,7 @@ def specs(world: World, rng: random.Random) -> None:
     with world.root("sharded") as root:
         both(world, root, *rng.sample((one, other), 2))
         whole(root)
-        assert everything(root) == everything(wanted)
+        equal(everything(root), everything(wanted))
 
 
 @scenario(SECTION, "two identical whole runs", "both done; one artifact a key, the same bytes as from one run")
@@ -43,7 +43,7 @@ def runs(world: World, rng: random.Random) -> None:
     with world.root("empty") as root:
         both(world, root, command, command)
         whole(root)
-        assert without(everything(root), OTHERS) == without(everything(wanted), OTHERS)
+        equal(without(everything(root), OTHERS), without(everything(wanted), OTHERS))
         promoted = [Refs(ArtifactStore(place).backend).get("promoted/scenes") for place in (root, wanted)]
         assert promoted[0] == promoted[1] is not None
 

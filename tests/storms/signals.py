@@ -10,7 +10,7 @@ from storage.store import ArtifactStore
 from tests.storms.command import Command, Ended
 from tests.storms.pairs import with_rubbish
 from tests.storms.scenario import scenario
-from tests.storms.world import STAGES, World, everything, whole
+from tests.storms.world import STAGES, World, equal, everything, whole
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OUTCOME = "one line and a code above 0, or done; no process left; the second call finishes"
@@ -64,7 +64,7 @@ def collecting(world: World, rng: random.Random) -> None:
         whole(root)
         timed(world, "gc", root, *command)
         whole(root)
-        assert everything(root) == wanted
+        equal(everything(root), wanted)
         assert {path.parent.parent.name for path in root.glob("artifacts/*/*/*/manifest.json")} == {
             key for _, key in wanted
         }

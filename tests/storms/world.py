@@ -168,7 +168,7 @@ class World:
     def same(self, root: Path | str, stage: str) -> None:
         """Assert that ``root`` holds what calm gives: the same artifacts, each once, byte for byte, and no other."""
         whole(root)
-        assert everything(root) == everything(self.calm(stage))
+        equal(everything(root), everything(self.calm(stage)))
 
 
 TRAIN = {
@@ -198,6 +198,12 @@ def everything(root: Path | str) -> dict[tuple[str, str], str]:
     """(kind, key) -> digest of all that is published in a root."""
     store = ArtifactStore(str(root))
     return {(kind, made.key): made.digest for kind in get_args(Kind) for made in store.list(kind)}
+
+
+def equal(found: dict[tuple[str, str], str], wanted: dict[tuple[str, str], str]) -> None:
+    """Assert that two roots hold the same, and say what only one of them holds."""
+    more, less = (dict(sorted(one.items() - other.items())) for one, other in ((found, wanted), (wanted, found)))
+    assert not more and not less, f"only here: {more}; only in calm: {less}"
 
 
 def whole(root: Path | str) -> None:
