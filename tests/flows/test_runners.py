@@ -264,7 +264,7 @@ def test_verify_by_dask_counts_and_finds_what_threads_do(world, by_threads, dask
     assert said[0] == said[1] and said[0].startswith("2 problems in ")
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_a_ray_worker_killed_in_the_middle_loses_nothing(world, by_threads, tmp_path):
     """On a Ray cluster of this host, which each of the two flows starts and ends."""
     import psutil

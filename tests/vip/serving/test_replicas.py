@@ -108,7 +108,7 @@ def test_one_that_does_not_start_ends_the_others_and_is_named(serve):
     assert "vip: replica " in said and "ended with exit code 1" in said and "no memory" in said
 
 
-@pytest.mark.long
+@pytest.mark.soak
 @pytest.mark.timeout(1200)  # a minute and a half on a free machine, nearly all of it two vLLMs that start
 def test_one_of_two_real_servers_is_killed_in_the_middle_and_nothing_is_lost(serve, store, tmp_path):
     """Two vLLMs share a run; what the dead one had in flight the other answers."""
