@@ -32,4 +32,4 @@ if __name__ == "__main__":
             print("pip finds no CPU build of torch 2.13.0 and takes the CUDA build (docs/security.md)", file=sys.stderr)  # noqa: T201
             name = "cuda"
         if install(HASHES / f"{name}.txt"):
-            sys.exit(f"install: {name} was not installed, see above")
+            sys.exit(f"install: {name} was not installed, see above (HASHES=no takes the same versions unchecked)")
