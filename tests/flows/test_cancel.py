@@ -50,6 +50,11 @@ def _cancel(season, run):
     return before, time.monotonic() - start
 
 
+def _cancelled(season, run):
+    """The dying flow may report a crash; Prefect's runner, which ended it, has the last word."""
+    season.wait(lambda: season.state(run).type.value == "CANCELLED", "the run to be cancelled", 120)
+
+
 def _commands(processes):
     found = []
     for one in processes:
@@ -72,7 +77,7 @@ def test_cancelled_while_captioning_with_a_vllm_of_its_own(season):
     before, seconds = _cancel(season, run)
     print(f"\ncaptioning: {len(before)} processes gone {seconds:.1f} s after the cancel")
     assert len(before) >= 3 and seconds < ALLOWED
-    assert season.over(run).type.value == "CANCELLED"
+    _cancelled(season, run)
 
 
 def test_cancelled_while_two_processes_train(season):
@@ -93,4 +98,4 @@ def test_cancelled_while_two_processes_train(season):
         before, seconds = _cancel(season, run)
     print(f"\ntraining: {len(before)} processes gone {seconds:.1f} s after the cancel")
     assert len(before) >= 5 and seconds < ALLOWED
-    assert season.over(run).type.value == "CANCELLED"
+    _cancelled(season, run)
