@@ -3,17 +3,19 @@
 import logging
 
 from flows.cli import interruption
+from flows.cli.ending import decided
 
 
 def main() -> None:
     """Run ``vip`` with the arguments of this process."""
     interruption.listen()
     logging.raiseExceptions = False  # a line that cannot be sent to Prefect's page is no matter for the terminal
-    try:
-        from flows.cli.main import main as run
+    with decided():
+        try:
+            from flows.cli.main import main as run
 
-        run()
-    except KeyboardInterrupt:
-        interruption.leave()
-    finally:
-        interruption.over()
+            run()
+        except KeyboardInterrupt:
+            interruption.leave()
+        finally:
+            interruption.over()
