@@ -16,7 +16,8 @@ from schemas.train_config import TrainConfig
 from schemas.training import PrecomputeJob, ShardCaptions
 from storage.models import nano_folder
 from storage.store import ArtifactStore
-from vip.diffusion.batches import Batch, Batches
+from vip.diffusion.batch import Batch
+from vip.diffusion.batches import Batches
 from vip.diffusion.census import take_census
 from vip.diffusion.encode import Encoded, Encoder
 from vip.diffusion.learner import Learner

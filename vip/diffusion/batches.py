@@ -13,53 +13,17 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from schemas.region import Region
 from schemas.train_config import TrainConfig
 from schemas.training import ShardCaptions
+from vip.diffusion.batch import Batch, Shape
 from vip.diffusion.census import Caption, Census, Example, load_shard, render_image
 from vip.diffusion.dropout import draw_prompt
 from vip.diffusion.embeddings import Embeddings
 from vip.diffusion.latents import Latents
-from vip.diffusion.levels import Level, plan_levels
+from vip.diffusion.levels import plan_levels
 from vip.diffusion.order import SHARDS_MIXED, Order
 from vip.diffusion.prompt import Prompt
 from vip.regions.mask import render_mask
 
 _REGION: TypeAdapter[Region] = TypeAdapter(Region)
-
-
-class Shape(NamedTuple):
-    """What a batch has to know of the model: latent channels and size, and resolutions and timesteps."""
-
-    channels: int
-    height: int
-    width: int
-    levels: int
-    timesteps: int
-
-
-class Batch(NamedTuple):
-    """B samples.
-
-    Attributes:
-        keys: (image, region) of each, for caches.
-        pixels: (B, H, W, 3) uint8; None where ``moments`` are there.
-        masks: (B, 1, H, W) float32, 1 = generate.
-        prompts: the texts of each, after caption dropout.
-        timesteps: (B,) int64.
-        noise: (B, 3, channels, h, w) float32 standard normal: for diffusion, the picture's and the masked picture's
-            posterior.
-        levels: the masks at every resolution of the UNet.
-        moments: (B, 2, 2 * channels, h, w) float32, precomputed posteriors of the whole and of the masked pictures.
-        states: (B, 3, tokens, width) float32, the precomputed texts.
-    """
-
-    keys: list[tuple[str, str]]
-    pixels: torch.Tensor | None
-    masks: torch.Tensor
-    prompts: list[Prompt]
-    timesteps: torch.Tensor
-    noise: torch.Tensor
-    levels: tuple[Level, ...]
-    moments: torch.Tensor | None = None
-    states: torch.Tensor | None = None
 
 
 class _Draw(NamedTuple):

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from vip.diffusion.batches import Batch
+from vip.diffusion.batch import Batch
 from vip.diffusion.levels import Level, mask_at
 from vip.diffusion.text import encode_texts
 

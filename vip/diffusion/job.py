@@ -1,7 +1,6 @@
 """Job: work in a process of its own, so that it can be watched, limited and killed."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import VipError
-from schemas.training import TrainFailure, TrainJob, TrainResult
 
 J = TypeVar("J", bound=BaseModel)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """``python -m vip.diffusion.train --job job.json``; exits with 1 and one line on stderr where it fails."""
-    run_in_process(TrainJob, run_job, arguments)
 
 
 def run_in_process(kind: type[J], work: Callable[[J], Any], arguments: list[str] | None = None) -> None:
@@ -46,37 +39,6 @@ def read_job(path: Path, kind: type[J]) -> J:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise VipError(f"{path}: {where}: {first['msg']}") from error
-
-
-def run_job(job: TrainJob) -> TrainResult:
-    """Run a training here, writing its progress as JSON lines; the last line is the result, or why it failed."""
-    try:
-        return _train(job)
-    except Exception as error:
-        line = " ".join(str(error).split())
-        told = line if isinstance(error, VipError) else f"{type(error).__name__}: {line}"
-        append_line(job.progress, TrainFailure(failure=told[:1000], rank=_rank()))
-        raise
-
-
-def _train(job: TrainJob) -> TrainResult:
-    from vip.diffusion.train import train
-
-    result = train(
-        job.config,
-        job.base_dir,
-        job.shards,
-        Path(job.scratch),
-        Path(job.out_dir),
-        lambda progress: append_line(job.progress, progress),
-    )
-    if _rank() == 0:
-        append_line(job.progress, result)
-    return result
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
 
 
 def append_line(path: str | None, record: BaseModel) -> None:

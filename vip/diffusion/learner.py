@@ -13,7 +13,7 @@ from torch import nn
 
 from schemas.train_config import TrainConfig
 from schemas.training import TrainProgress
-from vip.diffusion.batches import Batch
+from vip.diffusion.batch import Batch
 from vip.diffusion.encode import Encoded
 from vip.diffusion.loss import diffusion_loss, noise_weights, target_of
 from vip.diffusion.pipeline import VIPOutpaintPipeline

@@ -1,8 +1,10 @@
 """Train: fine-tune an inpainting base with C-T-S control on captioned shards."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from accelerate.utils import broadcast
 
 from schemas.errors import VipError
 from schemas.train_config import TrainConfig
-from schemas.training import LOSSES, ShardCaptions, TrainProgress, TrainResult
+from schemas.training import LOSSES, ShardCaptions, TrainFailure, TrainJob, TrainProgress, TrainResult
 from storage.tables import write_table
-from vip.diffusion.batches import Batches, Shape, load_batches
+from vip.diffusion.batch import Shape
+from vip.diffusion.batches import Batches, load_batches
 from vip.diffusion.census import take_census
 from vip.diffusion.encode import Encoder
+from vip.diffusion.job import append_line, run_in_process
 from vip.diffusion.learner import Learner
 from vip.diffusion.load import load_pipeline, quiet
 from vip.diffusion.pipeline import VIPOutpaintPipeline
@@ -224,7 +228,25 @@ class _Clock:
         return spent / steps
 
 
-if __name__ == "__main__":
-    from vip.diffusion.job import main
+def run_job(job: TrainJob) -> TrainResult:
+    """Run a training here, writing its progress as JSON lines; the last line is the result, or why it failed."""
+    rank, tell = int(os.environ.get("RANK", "0")), partial(append_line, job.progress)
+    try:
+        result = train(job.config, job.base_dir, job.shards, Path(job.scratch), Path(job.out_dir), tell)
+    except Exception as error:
+        line = " ".join(str(error).split())
+        told = line if isinstance(error, VipError) else f"{type(error).__name__}: {line}"
+        tell(TrainFailure(failure=told[:1000], rank=rank))
+        raise
+    if rank == 0:
+        tell(result)
+    return result
 
+
+def main(arguments: list[str] | None = None) -> None:
+    """``python -m vip.diffusion.train --job job.json``; exits with 1 and one line on stderr where it fails."""
+    run_in_process(TrainJob, run_job, arguments)
+
+
+if __name__ == "__main__":
     main()

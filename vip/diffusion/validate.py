@@ -11,7 +11,8 @@ from PIL import Image
 
 from schemas.train_config import TrainConfig
 from schemas.training import ShardCaptions
-from vip.diffusion.batches import Batches, Shape
+from vip.diffusion.batch import Shape
+from vip.diffusion.batches import Batches
 from vip.diffusion.census import Census
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.prompt import parse_prompt

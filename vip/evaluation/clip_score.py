@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from storage.models import model_digest
-from vip.evaluation.scorers import Shown
+from vip.evaluation.scorer import Shown
 
 # Of CLIP's own preprocessor; a checkpoint that says otherwise in preprocessor_config.json is heard.
 _MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -13,11 +13,12 @@ from storage.tables import stream_table, write_table
 from vip.evaluation.exam import ALONGSIDE, Exam, Item, read_exam, texts_of
 from vip.evaluation.features import generated_features, real_features
 from vip.evaluation.images import UNITS, Values, image_rows
-from vip.evaluation.networks import FeatureNetwork, label_of, load_network
+from vip.evaluation.network import FeatureNetwork, label_of
+from vip.evaluation.networks import load_network
 from vip.evaluation.obedience import load_probe
 from vip.evaluation.rows import REAL, UNPASTED, MetricRows
 from vip.evaluation.sample import Progress, Sampler, make_samples
-from vip.evaluation.scorers import load_scorers, make_scores, read_scores
+from vip.evaluation.scores import load_scorers, make_scores, read_scores
 
 METRICS_TABLE = "metrics.parquet"
 IMAGES_TABLE = "images.parquet"

@@ -15,7 +15,7 @@ from schemas.canonical import fingerprint
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from storage.store import ArtifactStore
 from vip.evaluation.exam import Item
-from vip.evaluation.networks import FeatureNetwork, Features
+from vip.evaluation.network import FeatureNetwork, Features
 from vip.evaluation.sample import TAR, Progress, originals
 
 FILE = "features.safetensors"

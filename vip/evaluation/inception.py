@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from schemas.canonical import fingerprint
 from storage.store import sha256_file
-from vip.evaluation.networks import Features
+from vip.evaluation.network import Features
 from vip.evaluation.weights import fill, read_weights
 
 PORT = "6726825d"

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from schemas.canonical import fingerprint, sha256_hex
 from schemas.errors import VipError
 from storage.store import sha256_file
-from vip.evaluation.scorers import Shown
+from vip.evaluation.scorer import Shown
 from vip.evaluation.weights import fill, read_weights
 
 ALEXNET = "7be5be79"

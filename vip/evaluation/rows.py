@@ -16,7 +16,7 @@ from vip.evaluation.images import Values
 from vip.evaluation.inception_score import inception_score, inception_score_of_parts
 from vip.evaluation.interval import Estimate, mean_of
 from vip.evaluation.kid import kernel_distance
-from vip.evaluation.networks import FeatureNetwork, label_of
+from vip.evaluation.network import FeatureNetwork, label_of
 
 _ENOUGH_FOR_PARTS = 100
 """Images from which on the Inception Score over ten parts is given too; below, a part is a handful of images."""

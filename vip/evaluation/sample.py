@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from schemas.canonical import fingerprint, sha256_hex
-from schemas.errors import VipError
 from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
 from schemas.manifest import Manifest, Recipe
 from schemas.region import View
@@ -47,22 +46,10 @@ class Sampler:
     def pipeline(self) -> "VIPOutpaintPipeline":
         """The pipeline, on the GPU where there is one."""
         if self._pipeline is None:
-            from vip.outpaint.load import load_outpainter
+            from vip.outpaint.load import load_outpainter, pipeline_folder
 
             self._pipeline = load_outpainter(self.store.local(self.checkpoint) / pipeline_folder(self.checkpoint))
         return self._pipeline
-
-
-def pipeline_folder(checkpoint: Manifest) -> str:
-    """Where the diffusers pipeline lies inside a checkpoint.
-
-    Raises:
-        VipError: where it holds none.
-    """
-    for name in checkpoint.outputs:
-        if name == "model_index.json" or name.endswith("/model_index.json"):
-            return name.removesuffix("model_index.json")
-    raise VipError(f"{checkpoint.kind} {checkpoint.key[:12]} holds no pipeline", "give a checkpoint that training made")
 
 
 def make_samples(

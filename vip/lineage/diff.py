@@ -1,12 +1,12 @@
 """Diff: what differs between two caption sets, checkpoints or figures, and why."""
 
-import json
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 from schemas.errors import VipError
 from vip.lineage import graph
+from vip.lineage.changes import changed, flat
+from vip.lineage.diff_captions import diff_captions
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
 from vip.lineage.metric import figures_fitting, resolve_metric
@@ -37,8 +37,6 @@ def diff(index: LineageIndex, first: str, second: str) -> Record:
         raise VipError(f"a {rows[0]['kind']} and a {rows[1]['kind']} cannot be compared", "give two of one kind")
     answer: Record = {"first": graph.brief(rows[0]), "second": graph.brief(rows[1])}
     if rows[0]["kind"] == "caption_set":
-        from vip.lineage.diff_captions import diff_captions
-
         answer |= diff_captions(index, rows[0], rows[1])
     return answer | {"differs": differences(index, rows[0], rows[1])}
 
@@ -128,21 +126,3 @@ def _inputs(
 
 def _line(where: str, what: str, first: Any, second: Any) -> Record:
     return {"where": where, "what": what, "first": first, "second": second}
-
-
-def changed(first: dict[str, Any], second: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Names whose values differ, with both values."""
-    for name in sorted(first.keys() | second.keys()):
-        pair = first.get(name), second.get(name)
-        if pair[0] != pair[1]:
-            yield name, pair
-
-
-def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, ``{"spec": {"model": {"id": 1}}}`` as ``{"spec.model.id": 1}``."""
-    if not isinstance(value, dict):
-        return {path: value if not isinstance(value, list) else json.dumps(value)}
-    found: dict[str, Any] = {}
-    for name, one in value.items():
-        found |= flat(one, f"{path}.{name}" if path else name)
-    return found

@@ -9,7 +9,7 @@ from storage.answers import Answers
 from storage.tables import read_table
 from vip.captioning.leakage import split_leaks
 from vip.lineage import graph
-from vip.lineage.diff import changed, flat
+from vip.lineage.changes import changed, flat
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
 

@@ -189,3 +189,18 @@ def names(index: LineageIndex) -> Iterator[tuple[str, str]]:
         local = index.backend.local_path(path)
         table = read_table(local or index.backend.get(path), NAMES, ["image_sha256", "name"])
         yield from zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True)
+
+
+def live_shards(index: LineageIndex, number: int) -> list[sqlite3.Row]:
+    """The shards of a dataset, by prefix.
+
+    Raises:
+        VipError: where one of them was removed.
+    """
+    shards = [graph.artifact(index, row["id"]) for row in graph.inputs(index, number) if row["kind"] == "shard"]
+    for shard in shards:
+        if shard["state"] != "live":
+            raise VipError(
+                f"shard {shard['key'][:12]} does not stand: {shard['problem']}", "give the dataset's next version"
+            )
+    return shards

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.errors import VipError
 from vip.lineage import graph
-from vip.lineage.diff import changed, flat
+from vip.lineage.changes import changed, flat
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from schemas.errors import VipError
+from schemas.manifest import Manifest
 from vip.diffusion.load import quiet
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.trusted import check_weights, loading
@@ -24,7 +25,6 @@ def find_outpainter(root: str, name: str) -> tuple[Path, dict[str, Any]]:
     if (Path(name) / "model_index.json").is_file():
         return Path(name), {"folder": Path(name).resolve().name}
     from storage.store import ArtifactStore
-    from vip.evaluation.sample import pipeline_folder
     from vip.lineage.index import open_index
     from vip.lineage.resolve import resolve_artifact
 
@@ -38,6 +38,18 @@ def find_outpainter(root: str, name: str) -> tuple[Path, dict[str, Any]]:
     if manifest is None:
         raise VipError(f"checkpoint {name} was removed", "give another")
     return store.local(manifest) / pipeline_folder(manifest), manifest.ref.model_dump(mode="json")
+
+
+def pipeline_folder(checkpoint: Manifest) -> str:
+    """Where the diffusers pipeline lies inside a checkpoint.
+
+    Raises:
+        VipError: where it holds none.
+    """
+    for name in checkpoint.outputs:
+        if name == "model_index.json" or name.endswith("/model_index.json"):
+            return name.removesuffix("model_index.json")
+    raise VipError(f"{checkpoint.kind} {checkpoint.key[:12]} holds no pipeline", "give a checkpoint that training made")
 
 
 def load_outpainter(folder: Path) -> VIPOutpaintPipeline:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import Manifest
 from schemas.run_summary import RunSummary
-from vip.evaluation.networks import label_of
+from vip.evaluation.network import label_of
 from vip.report import words
 from vip.report.chart import Line, line_chart, smooth
 from vip.report.pictures import Example

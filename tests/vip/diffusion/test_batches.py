@@ -8,7 +8,8 @@ from schemas.errors import VipError
 from schemas.region import BrushRegion, CentreRegion, SidesRegion
 from schemas.train_config import TrainConfig
 from tests.vip.diffusion.data import VIEW, write_shards
-from vip.diffusion.batches import Batches, Shape, load_batches
+from vip.diffusion.batch import Shape
+from vip.diffusion.batches import Batches, load_batches
 from vip.diffusion.census import load_shard, take_census
 from vip.regions.mask import render_mask
 

@@ -18,7 +18,7 @@ from vip.evaluation.clip_score import ClipScore
 from vip.evaluation.evaluate import evaluate
 from vip.evaluation.lpips import Lpips, alexnet_features
 from vip.evaluation.networks import load_network
-from vip.evaluation.scorers import Shown
+from vip.evaluation.scorer import Shown
 from vip.evaluation.weights import ORIGIN, convert, read_weights
 from vip.report.words import metric_label
 

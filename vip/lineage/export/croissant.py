@@ -8,8 +8,8 @@ from typing import Any
 import mlcroissant as mlc
 
 from vip.lineage import graph
-from vip.lineage.export.publish import shards_of
 from vip.lineage.index import LineageIndex
+from vip.lineage.resolve import live_shards
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 _FIELDS = {
@@ -39,7 +39,7 @@ def card(index: LineageIndex, row: sqlite3.Row, published: bool, licence: str | 
     """
     plain = mlc.Context()
     context = mlc.Context(conforms_to=type(plain.conforms_to)(CONFORMS_TO))
-    shards = shards_of(index, row["id"])
+    shards = live_shards(index, row["id"])
     distribution: list[Any] = []
     tables: list[str] = []
     for shard in shards:

@@ -11,8 +11,9 @@ from typing import Any
 
 from schemas.errors import VipError
 from vip.lineage import graph
+from vip.lineage.export.croissant import card
 from vip.lineage.index import LineageIndex
-from vip.lineage.resolve import resolve_live
+from vip.lineage.resolve import live_shards, resolve_live
 from vip.lineage.rows import image_bytes, read_rows
 
 Progress = Callable[[str, int, int], None]
@@ -31,21 +32,6 @@ def require_empty(folder: Path) -> Path:
     return folder
 
 
-def shards_of(index: LineageIndex, number: int) -> list[sqlite3.Row]:
-    """The shards of a dataset, by prefix.
-
-    Raises:
-        VipError: where one of them was removed.
-    """
-    shards = [graph.artifact(index, row["id"]) for row in graph.inputs(index, number) if row["kind"] == "shard"]
-    for shard in shards:
-        if shard["state"] != "live":
-            raise VipError(
-                f"shard {shard['key'][:12]} does not stand: {shard['problem']}", "give the dataset's next version"
-            )
-    return shards
-
-
 def export_dataset(
     index: LineageIndex, text: str, folder: Path, licence: str | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -59,10 +45,8 @@ def export_dataset(
     Raises:
         VipError: where the folder is not empty, or a shard was removed.
     """
-    from vip.lineage.export.croissant import card
-
     row = resolve_live(index, text, ["dataset"])
-    shards = shards_of(index, row["id"])
+    shards = live_shards(index, row["id"])
     require_empty(folder)
     for done, shard in enumerate(shards, 1):
         prefix = graph.loads(shard["params"])["prefix"]

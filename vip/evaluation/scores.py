@@ -1,9 +1,9 @@
-"""Scorers: networks that judge every picture alone, by its text or against the real one; kept like features."""
+"""Scores: what the scorers of an exam say of every picture, kept like features."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,41 +15,11 @@ from storage.tables import read_table, write_table
 from vip.evaluation.exam import Item
 from vip.evaluation.features import read_generated
 from vip.evaluation.sample import TABLE, Progress, originals
+from vip.evaluation.scorer import Scorer, Shown
 from vip.regions.mask import render_mask
 
 SCORES = "scores.parquet"
 _BATCH = 32
-
-
-class Shown(NamedTuple):
-    """What a scorer is shown of n pictures.
-
-    Attributes:
-        real, pasted, unpasted: uint8 (n, height, width, 3).
-        masks: uint8 (n, height, width); 1 = generated.
-        texts: n pairs of centre and surrounding text, as the model was told.
-    """
-
-    real: np.ndarray
-    pasted: np.ndarray
-    unpasted: np.ndarray
-    masks: np.ndarray
-    texts: Sequence[tuple[str, str]]
-
-
-class Scorer(Protocol):
-    """A fixed function from pictures to figures.
-
-    ``units`` names its metrics; ``digest`` covers the weights and the preparation of the pixels.
-    """
-
-    name: str
-    digest: str
-    units: Mapping[str, str]
-
-    def __call__(self, shown: Shown) -> dict[str, list[float | None]]:
-        """Metric -> a value for each picture, None where there is nothing to judge."""
-        ...
 
 
 def load_scorers(config: EvaluateConfig) -> dict[str, Scorer]:
