@@ -55,6 +55,44 @@ def test_one_line_and_the_code_of_the_signal(number, code, word, how):
     assert out == ("journal closed\n" if how == "loop" else "")
 
 
+IN_A_DESTRUCTOR = """
+import os, signal, sys, time
+import contextlib
+import flows.cli.main
+from flows.cli import process
+
+def during():
+    # A flow of Prefect has a handler of its own for SIGTERM.
+    from prefect.utilities.engine import capture_sigterm
+    return capture_sigterm() if "flow" in sys.argv else contextlib.nullcontext()
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0)
+
+def work():
+    with during():
+        Dying()
+        time.sleep(20)
+    print("went on")
+
+flows.cli.main.main = work
+process.main()
+"""
+
+
+@pytest.mark.parametrize("where", ["work", "flow"])
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_that_falls_into_a_destructor_is_not_lost(number, code, word, where):
+    command = [sys.executable, "-c", IN_A_DESTRUCTOR, str(int(number)), where]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"{word}; run the same command again to go on\n"
+
+
 def test_a_signal_that_comes_when_the_work_is_over_changes_nothing():
     code = "import atexit, os, signal\nimport flows.cli.main\nfrom flows.cli import process\n"
     code += "atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"

@@ -23,7 +23,7 @@ PRELOADED = (
     "vip.lineage.gc",
     "vip.lineage.verify",
     "vip.evaluation.sample",
-    "vip.evaluation.scorers",
+    "vip.evaluation.scores",
     "diffusers",
     "s3fs",
     "duckdb",
