@@ -93,6 +93,17 @@ class VIPOutpaintPipeline(DiffusionPipeline):
         control = CTSControl.from_unet(plain.unet, branches, mask_mode, prompt_style)
         return cls(plain.vae, plain.text_encoder, plain.tokenizer, plain.unet, control, plain.scheduler)
 
+    def save_pretrained(self, save_directory: str, *arguments: Any, **options: Any) -> None:
+        """Write the pipeline as diffusers does.
+
+        The file of a tokenizer also holds the padding and truncation of its last call, so that a pipeline that encoded
+        a text would be written otherwise than the same one that did not: a training that finds its last step done.
+        """
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        super().save_pretrained(save_directory, *arguments, **options)
+
     @property
     def num_timesteps(self) -> int:
         """Steps of the current or last call."""

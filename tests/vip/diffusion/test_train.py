@@ -139,6 +139,17 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, b
     assert (tmp_path / "whole/losses.parquet").read_bytes() == (tmp_path / "again/losses.parquet").read_bytes()
 
 
+def test_a_run_that_was_interrupted_behind_its_last_step_writes_the_same_files(tmp_path, base, shards):
+    for out in ("undisturbed", "again"):
+        result = train(config(), base, shards, tmp_path / "s", tmp_path / out)
+    assert result.resumed_from == result.steps == 6
+    one, two = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "undisturbed", tmp_path / "again")
+    )
+    assert one == two and Path("pipeline/tokenizer/tokenizer.json") in one
+
+
 def test_a_run_whose_hours_are_spent_keeps_its_state_and_the_next_one_goes_on(tmp_path, base, shards):
     train(config(), base, shards, tmp_path / "one", tmp_path / "whole")
     short = config(hours=1e-9, checkpoint_every=100)
