@@ -33,12 +33,30 @@ def _unraisable(swallowed: "sys.UnraisableHookArgs") -> None:
 
     A signal that was turned into an exception there is sent again, when the destructor is over.
     """
-    ours = issubclass(swallowed.exc_type, KeyboardInterrupt)
-    number = _received if ours else getattr(swallowed.exc_value, "signal", None)  # so Prefect says which one it was
+    number = _number(swallowed.exc_value)
     if number is None:
         sys.__unraisablehook__(swallowed)
     else:
         threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number)).start()
+
+
+def is_behind(error: BaseException | None) -> bool:
+    """Whether ``error`` was raised while a signal was dealt with, as by a library that it caught half made."""
+    global _received
+    while error is not None:
+        if number := _number(error):
+            _received = signal.Signals(number)
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _number(error: BaseException | None) -> int | None:
+    """Which signal was turned into ``error``; None where it is another kind of error."""
+    if isinstance(error, KeyboardInterrupt):
+        return _received
+    # Prefect turns SIGTERM into an exception of its own, which says which signal it was.
+    return getattr(error, "signal", None) if not isinstance(error, Exception) else None
 
 
 def leave() -> NoReturn:

@@ -17,5 +17,9 @@ def main() -> None:
             run()
         except KeyboardInterrupt:
             interruption.leave()
+        except Exception as error:
+            if interruption.is_behind(error):
+                interruption.leave()
+            raise
         finally:
             interruption.over()

@@ -93,6 +93,32 @@ def test_a_signal_that_falls_into_a_destructor_is_not_lost(number, code, word, w
     assert done.stderr == f"{word}; run the same command again to go on\n"
 
 
+DISGUISED = """
+import flows.cli.main
+from flows.cli import process
+from prefect.exceptions import TerminationSignal
+
+def work():
+    try:
+        raise {signal}
+    except BaseException:
+        raise ValueError("Task run is not set")  # Prefect, where its engine is at its first steps
+
+flows.cli.main.main = work
+process.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "word"),
+    [("TerminationSignal(signal=15)", 143, "terminated"), ("KeyboardInterrupt", 130, "interrupted")],
+)
+def test_an_error_of_a_library_that_was_interrupted_is_an_interruption(raised, code, word):
+    command = [sys.executable, "-c", DISGUISED.replace("{signal}", raised)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (code, f"{word}; run the same command again to go on\n")
+
+
 def test_a_signal_that_comes_when_the_work_is_over_changes_nothing():
     code = "import atexit, os, signal\nimport flows.cli.main\nfrom flows.cli import process\n"
     code += "atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"
