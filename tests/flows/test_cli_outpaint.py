@@ -51,6 +51,22 @@ def test_a_picture_is_continued_and_carries_its_lineage(root, photo, capsys):
     assert (lineage["center_prompt"], lineage["surrounding_prompt"], lineage["seed"]) == ("a dog", "a beach", 0)
 
 
+def test_a_picture_says_what_made_it_and_where_that_came_from(root, photo, capsys):
+    call(root, photo, "--center", "a dog", "--surrounding", "a beach")
+    capsys.readouterr()
+    main(["audit", "picture", str(photo.parent / "out.png"), "--root", str(root), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["picture"]["surrounding_prompt"], said["known"]) == ("a beach", True)
+    assert said["checkpoint"]["digest"] == said["picture"]["checkpoint"]["digest"]
+    assert said["made_by"]["stage"] and all(check["ok"] for check in said["checks"])
+    (photo.parent / "another").mkdir()
+    main(["audit", "picture", str(photo.parent / "out.png"), "--root", str(photo.parent / "another"), "--json"])
+    assert not json.loads(capsys.readouterr().out)["known"]
+    with pytest.raises(SystemExit) as failed:
+        main(["audit", "picture", str(photo), "--root", str(root)])
+    assert failed.value.code == 1 and "carries no lineage" in capsys.readouterr().err
+
+
 def test_several_results_make_a_sheet(root, photo, capsys):
     call(root, photo, "--count", "3", "--surrounding", "sea, sand")
     files = [photo.parent / f"out-{number}.png" for number in (1, 2, 3)]

@@ -73,9 +73,13 @@ def read_lineage(path: Path) -> dict[str, Any]:
             text = image.info.get(CHUNK)
     except OSError as error:
         raise VipError(f"{path} cannot be read as a picture: {error}") from error
-    if not text:
+    try:
+        lineage = json.loads(text or "")
+    except ValueError:
+        lineage = None
+    if not isinstance(lineage, dict):
         raise VipError(f"{path} carries no lineage", "give a PNG that `vip outpaint` wrote, unchanged")
-    return json.loads(text)
+    return lineage
 
 
 def contact_sheet(images: Sequence[Image.Image], longest: int = 640) -> Image.Image:

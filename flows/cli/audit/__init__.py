@@ -17,6 +17,7 @@ for one in (
     trace.caption,
     trace.image,
     trace.checkpoint,
+    trace.picture,
     trace.metric,
     trace.log,
     effect.impact,

@@ -1,4 +1,6 @@
-"""``vip audit caption|image|checkpoint|metric|log``: where something came from."""
+"""``vip audit caption|image|checkpoint|picture|metric|log``: where something came from."""
+
+from pathlib import Path
 
 import click
 
@@ -37,6 +39,19 @@ def checkpoint(checkpoint: str, root: str, as_json: bool) -> None:
 
     with opened(root) as index:
         answer(trace_checkpoint(index, checkpoint), as_json)
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@shared_options
+def picture(file: Path, root: str, as_json: bool) -> None:
+    """What made a PNG of `vip outpaint`: texts, seed and checkpoint, and where that checkpoint came from."""
+    from vip.lineage.picture import trace_picture
+    from vip.outpaint.files import read_lineage
+
+    lineage = read_lineage(file)
+    with opened(root) as index:
+        answer(trace_picture(index, lineage), as_json)
 
 
 @click.command()

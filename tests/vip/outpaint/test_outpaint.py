@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from schemas.errors import VipError
 from schemas.outpaint_settings import OutpaintSettings
@@ -285,8 +286,13 @@ def test_a_png_says_what_made_it(tmp_path):
     with Image.open(tmp_path / "made.png") as image:
         assert json.loads(image.info["vip"]) == lineage
     picture().save(tmp_path / "plain.png")
-    with pytest.raises(VipError, match="carries no lineage"):
-        read_lineage(tmp_path / "plain.png")
+    for name, text in (("foreign", "by hand"), ("list", "[1]")):
+        info = PngInfo()
+        info.add_text("vip", text)
+        picture().save(tmp_path / f"{name}.png", pnginfo=info)
+    for name in ("plain", "foreign", "list"):
+        with pytest.raises(VipError, match="carries no lineage"):
+            read_lineage(tmp_path / f"{name}.png")
 
 
 def test_a_contact_sheet_holds_every_result():
