@@ -31,8 +31,11 @@ def raise_alarm(flow: Any, flow_run: Any, state: Any) -> None:
     """Hook of Prefect's ``on_failure`` and ``on_crashed``.
 
     Shows state, reason and the last lines of the run's server and trainer logs as an artifact of the run, and posts the
-    same as JSON to the URL in ``VIP_WEBHOOK``. A webhook that does not answer is logged and stops nothing.
+    same as JSON to the URL in ``VIP_WEBHOOK``. A webhook that does not answer is logged and stops nothing. A run that
+    somebody cancelled reports a crash when it is ended, before Prefect calls it cancelled: that is no alarm.
     """
+    if _was_cancelled(flow_run.id):
+        return
     told = describe(flow.name, flow_run, state)
     # First, because the next step fails where it is Prefect's server that is in trouble.
     if url := os.environ.get(WEBHOOK):
@@ -48,6 +51,15 @@ def raise_alarm(flow: Any, flow_run: Any, state: Any) -> None:
     # By the client: `MarkdownArtifact.create` warns on the terminal of a hook, which has no run of its own.
     with get_client(sync_client=True) as client:
         client.create_artifact(shown)
+
+
+def _was_cancelled(run: UUID) -> bool:
+    """Whether somebody cancelled a run, or asked to; False where Prefect cannot say."""
+    try:
+        with get_client(sync_client=True) as client:
+            return any(state.is_cancelling() or state.is_cancelled() for state in client.read_flow_run_states(run))
+    except (httpx.HTTPError, OSError):
+        return False
 
 
 @flow(name="alarm")

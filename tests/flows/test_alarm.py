@@ -2,8 +2,10 @@
 
 import uuid
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
+from prefect import states
 
 from flows.alarm import WEBHOOK, describe, post, raise_alarm
 from tests.collector import collecting
@@ -45,3 +47,16 @@ def test_the_webhook_is_told_where_prefect_does_not_answer(tmp_path, webhook, mo
     with pytest.raises(ConnectionError):
         raise_alarm(SimpleNamespace(name="retrain"), run, SimpleNamespace(name="Failed", message="no server"))
     assert [told["reason"] for _, told in heard] == ["no server"]
+
+
+@pytest.mark.parametrize(("last", "alarms"), [("Cancelling", 0), ("Running", 1)])
+def test_a_run_that_somebody_cancelled_raises_no_alarm(tmp_path, webhook, monkeypatch, last, alarms):
+    url, heard = webhook
+    monkeypatch.setenv(WEBHOOK, url)
+    client = MagicMock()
+    client.__enter__.return_value = client
+    client.read_flow_run_states.return_value = [getattr(states, name)() for name in ("Pending", "Running", last)]
+    monkeypatch.setattr("flows.alarm.get_client", lambda **_: client)
+    run = SimpleNamespace(id=uuid.uuid4(), name="calm-owl", parameters={"root": str(tmp_path)})
+    raise_alarm(SimpleNamespace(name="retrain"), run, states.Crashed(message="ended by a signal"))
+    assert len(heard) == client.create_artifact.call_count == alarms

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from flows.server import prefect_server
+from tests.collector import collecting
 from tests.fake_openai import FakeServer, serving
 from tests.flows._season import Season
 from vip.captioning.specs import resolve_spec
@@ -22,8 +23,8 @@ LENIENT = dict.fromkeys(("rejected", "refused", "cut", "short", "repeated", "dup
 @pytest.fixture(scope="module")
 def season(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cancel")
-    with prefect_server(folder / "prefect", folder / "server.log") as url:
-        made = Season(folder, url, SimpleNamespace(url="http://127.0.0.1:9"), ("http://127.0.0.1:9", []))
+    with prefect_server(folder / "prefect", folder / "server.log") as url, collecting() as webhook:
+        made = Season(folder, url, SimpleNamespace(url="http://127.0.0.1:9"), webhook)
         write_scenes(made.images, IMAGES)
         made.config["caption"] = {"gate": LENIENT}
         made.file = made._file()
@@ -53,6 +54,7 @@ def _cancel(season, run):
 def _cancelled(season, run):
     """The dying flow may report a crash; Prefect's runner, which ended it, has the last word."""
     season.wait(lambda: season.state(run).type.value == "CANCELLED", "the run to be cancelled", 120)
+    assert season.heard == []  # nobody is called up for it
 
 
 def _commands(processes):
