@@ -4,11 +4,15 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.index import LineageIndex
 from vip.lineage.rows import image_bytes, read_rows
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,15 +53,27 @@ def pixel_twins(index: LineageIndex, pictures: dict[str, bytes], progress: Progr
 
 
 def _pixels(data: bytes) -> tuple[tuple[int, int], str] | None:
-    """Size as stored and a digest of the pixels as RGBA; None for what does not decode."""
+    """Size as stored and a digest of the pixels; None for what does not decode."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as picture:
             size = picture.size
-            return size, hashlib.sha256(json.dumps(size).encode() + picture.convert("RGBA").tobytes()).hexdigest()
+            return size, hashlib.sha256(json.dumps(size).encode() + _values(picture)).hexdigest()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+
+
+def _values(picture: "Image.Image") -> bytes:
+    """The pixels as RGBA where they have 8 bits; deeper ones as float64, which holds each of them exactly.
+
+    As RGBA they would be clipped, and the scans of one size all be white.
+    """
+    if picture.mode.startswith("I") or picture.mode == "F":
+        import numpy as np
+
+        return b"deep" + np.asarray(picture, np.float64).tobytes()
+    return picture.convert("RGBA").tobytes()
 
 
 def original_bytes(index: LineageIndex, sha256: str) -> bytes | None:

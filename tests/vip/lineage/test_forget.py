@@ -3,6 +3,7 @@
 import io
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -118,6 +119,25 @@ def test_bytes_and_pixels_are_nowhere_and_the_record_says_what_had_used_them(roo
     assert record["still_held_by"] == []
     assert record["datasets"][0]["before"] == root.datasets["photos"].digest
     assert record["datasets"][0]["after"] == dataset.digest
+
+
+@pytest.mark.parametrize(("kind", "twin"), [("16 bits", "big-endian.tif"), ("floats", "packed.tif")])
+def test_deep_pictures_of_one_size_are_twins_only_where_their_values_are_equal(kind, twin, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(4):
+        values = noise.integers(300, 60_000, (16, 24)) if kind == "16 bits" else noise.random((16, 24))
+        Image.fromarray(values.astype(np.uint16 if kind == "16 bits" else np.float32)).save(source / f"{number}.tif")
+    with Image.open(source / "0.tif") as scan:
+        if kind == "floats":
+            scan.save(source / twin, compression="tiff_deflate")
+        else:
+            Image.frombytes("I;16B", scan.size, np.asarray(scan).astype(">u2").tobytes()).save(source / twin)
+    root = Synthetic(ArtifactStore(tmp_path / "root", run_id="run-1"))
+    shard_source(root.store, str(source), SETTINGS, workers=1)
+    record = forget(root, str(source / "0.tif"))
+    assert sorted(name for image in record["images"] for name in image["names"]) == ["0.tif", twin]
 
 
 def test_verify_accepts_exactly_that(root, source):
