@@ -71,7 +71,8 @@ class States:
     """The training states of one run in ``folder``.
 
     A state is written beside its final name, every file flushed to disk, its hashes last, and then renamed: it is there
-    whole or not at all. What is older than the newest :data:`KEPT` goes.
+    whole or not at all. Of those up to the one just written all but the newest :data:`KEPT` go; what lies beyond it is
+    of a longer run, which may be gone on with.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,8 +80,8 @@ class States:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: State) -> None:
-        """Write ``state``; the newest good one is what :meth:`latest` finds."""
-        final = self._folder / f"{_PREFIX}{state.step:08d}"
+        """Write ``state``, and drop the older ones that it makes needless."""
+        final = self._place(state.step)
         if final.exists():
             shutil.rmtree(final)
         draft = self._folder / f".draft-{os.getpid()}"
@@ -96,19 +97,26 @@ class States:
             _flush(path)
         draft.rename(final)
         _flush(self._folder)
-        for old in self._all()[:-KEPT]:
+        for old in self._up_to(state.step)[:-KEPT]:
             shutil.rmtree(old)
 
-    def latest(self) -> State | None:
-        """The newest state whose files are whole, or None. Damaged ones are passed over."""
-        for folder in reversed(self._all()):
+    def latest(self, at_most: int) -> State | None:
+        """The newest state of no more than ``at_most`` steps whose files are whole, or None.
+
+        Damaged ones are passed over, and those of a longer run, which has seen more than was asked for.
+        """
+        for folder in reversed(self._up_to(at_most)):
             state = _load(folder)
             if state is not None:
                 return state
         return None
 
-    def _all(self) -> list[Path]:
-        return sorted(path for path in self._folder.iterdir() if path.name.startswith(_PREFIX))
+    def _up_to(self, step: int) -> list[Path]:
+        last = self._place(step)
+        return sorted(path for path in self._folder.iterdir() if path.name.startswith(_PREFIX) and path <= last)
+
+    def _place(self, step: int) -> Path:
+        return self._folder / f"{_PREFIX}{step:08d}"
 
 
 def _load(folder: Path) -> State | None:

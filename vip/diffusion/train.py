@@ -74,7 +74,7 @@ def train(
         )
         learner = Learner(pipe, config, accelerator)
         states = States(Path(scratch) / f"{config.state_key()}-{census.fingerprint}")
-        resumed = learner.restore(states.latest())
+        resumed = learner.restore(states.latest(at_most=config.steps))
         batches = Batches(
             shards, census, config, shape, learner.position, accelerator.process_index, accelerator.num_processes
         )
