@@ -1,9 +1,10 @@
 """Journal: answers as they arrive, on local disk, until they are published as a segment.
 
 A journal file is JSON lines: first what partition and how many key bits, then one answer a line. A thread hands lines
-to the kernel fifty times a second, so that they outlive a killed process, and to the disk once a second. The file is
-locked while its process lives; what a dead process left is published by the next one. A torn last line was never an
-answer.
+to the kernel fifty times a second, so that they outlive a killed process, and to the disk once a second. Another one
+publishes: it takes the file away first, and the lines that come meanwhile go to the next one, however long the store
+lets it wait. A file is locked while its process lives; what a dead process left is published by the next one. A torn
+last line was never an answer.
 """
 
 import fcntl
@@ -33,10 +34,11 @@ _NO_RECORD = (ValueError, TypeError, KeyError, RecursionError, OverflowError, pa
 
 
 class _Open(NamedTuple):
-    """The journal file being written; unbuffered."""
+    """A journal file, unbuffered, and the answers in it."""
 
     file: FileIO
     path: Path
+    rows: list[dict[str, Any]]
 
 
 class Journal:
@@ -56,14 +58,18 @@ class Journal:
         self.answers, self.bits, self.scratch = answers, bits, scratch
         self.publish_every, self.sync_every = publish_every, sync_every
         self.published_segments = 0
-        # append() only ever adds at the end, and only one thread takes from the front: no lock is needed.
+        # append() only ever adds at the end, and what is written is taken from the front: it needs no lock.
         self._rows: list[dict[str, Any]] = []
-        self._written = 0
         self._open: _Open | None = None
+        self._lock = threading.Lock()  # of the open file
         self._failure: BaseException | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="answers-journal", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=work, name=f"answers-{work.__name__.strip('_')}", daemon=True)
+            for work in (self._keep_writing, self._keep_publishing)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def append(self, row: dict[str, Any]) -> None:
         """Take one answer (schema ANSWERS); a moment later a killed process does not lose it.
@@ -76,53 +82,72 @@ class Journal:
         self._rows.append(row)
 
     def close(self) -> None:
-        """Publish what is left and let go of the files."""
-        self._stop.set()
-        self._thread.join()
-        if self._failure:
-            raise self._failure
-        self._publish()
+        """Write what is left, publish it, and let go of the files.
 
-    def _run(self) -> None:
-        now = time.monotonic()
-        next_sync, next_publish = now + self.sync_every, now + self.publish_every
+        Raises:
+            OSError, VipError: where writing or publishing failed, now or before; what was written is recovered later.
+        """
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        try:
+            self._write()
+            if self._failure:
+                raise self._failure
+            self._publish()
+        finally:
+            if self._open is not None:
+                self._open.file.close()
+
+    def _keep_writing(self) -> None:
+        next_sync = time.monotonic() + self.sync_every
         while not self._stop.wait(_WRITE_EVERY):
             try:
                 self._write()
-                now = time.monotonic()
-                if now >= next_publish:
-                    self._publish()
-                    next_publish = next_sync = time.monotonic() + self.publish_every
-                elif now >= next_sync and self._open is not None:
-                    os.fsync(self._open.file.fileno())
+                if time.monotonic() >= next_sync:
+                    self._sync()
                     next_sync = time.monotonic() + self.sync_every
             except Exception as error:  # noqa: BLE001 - handed to the next append or close, never lost
-                self._failure = error
+                self._failure = self._failure or error
+                return
+
+    def _keep_publishing(self) -> None:
+        while not self._stop.wait(self.publish_every):
+            try:
+                self._publish()
+            except Exception as error:  # noqa: BLE001 - as above
+                self._failure = self._failure or error
                 return
 
     def _write(self) -> None:
-        """Hand to the kernel what has come since; only the thread, or close() after it, does."""
-        count = len(self._rows)
-        if self._written == count:
-            return
-        if self._open is None:
-            self._open = _create(self.scratch, self.answers.answers_id, self.bits)
-        lines = [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in self._rows[self._written : count]]
-        self._open.file.write(b"".join(lines))
-        self._written = count
+        """Hand to the kernel what has come since."""
+        with self._lock:
+            count = len(self._rows)
+            if not count:
+                return
+            if self._open is None:
+                self._open = _create(self.scratch, self.answers.answers_id, self.bits)
+            rows = self._rows[:count]
+            _write_whole(self._open.file, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+            self._open.rows.extend(rows)
+            del self._rows[:count]
+
+    def _sync(self) -> None:
+        with self._lock:
+            if self._open is not None:
+                os.fsync(self._open.file.fileno())
 
     def _publish(self) -> None:
         self._write()
-        if self._open is None:
+        with self._lock:
+            opened, self._open = self._open, None
+        if opened is None:
             return
-        opened, rows = self._open, self._rows[: self._written]
-        os.fsync(opened.file.fileno())
-        self.published_segments += _publish_rows(self.answers, self.bits, rows, self.scratch)
-        # The rows are in the store: only now may the journal go.
-        opened.path.unlink()
-        opened.file.close()
-        del self._rows[: self._written]
-        self._open, self._written = None, 0
+        with opened.file:  # closed also by a failure: it is unlocked then, and may be recovered
+            os.fsync(opened.file.fileno())
+            self.published_segments += _publish_rows(self.answers, self.bits, opened.rows, self.scratch)
+            # The rows are in the store: only now may the journal go.
+            opened.path.unlink()
 
 
 @contextmanager
@@ -198,7 +223,19 @@ def _create(scratch: Path, answers_id: str, bits: int) -> _Open:
     # It gets its name only once it is locked, so that no other process takes it for one that was left.
     path = scratch / f"{name}.journal"
     hidden.rename(path)
-    return _Open(file, path)
+    return _Open(file, path, [])
+
+
+def _write_whole(file: FileIO, data: bytes) -> None:
+    """Write all of it or, where the disk is full, nothing: no line may follow half a line."""
+    start, rest = file.tell(), memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(start)
+        file.seek(start)
+        raise
 
 
 def _read(file: IO[bytes]) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

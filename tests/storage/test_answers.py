@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,6 +158,42 @@ def test_what_a_killed_process_journalled_is_recovered_once(tmp_path):
     (scratch / "again.journal").write_bytes(copy)
     assert recover(Backend(root), scratch) == 0
     assert sum(segment.rows for segment in answers.segments("")) == 10
+
+
+def test_answers_are_kept_while_the_store_stumbles(answers, backend, tmp_path, monkeypatch):
+    stumbles, held = threading.Event(), threading.Event()
+
+    def stumble(*_):
+        stumbles.set()
+        held.wait(10)
+        raise VipError("the store does not answer as it should")
+
+    scratch = tmp_path / "scratch"
+
+    def lines():
+        return sum(len(path.read_bytes().splitlines()) - 1 for path in scratch.glob("*.journal"))
+
+    monkeypatch.setattr(answers, "publish", stumble)
+    journal = Journal(answers, 1, scratch, publish_every=0.05)
+    journal.append(answer(0))
+    assert stumbles.wait(10)
+    for number in range(1, 20):
+        journal.append(answer(number))
+    wait_for(lambda: lines() == 20)  # although publishing waits on the store
+    held.set()
+    with pytest.raises(VipError, match=r"does not answer as it should"):
+        journal.close()
+    assert recover(backend, scratch) == 20
+
+
+def test_a_journal_writes_everything_before_it_tells_of_a_failure(answers, backend, tmp_path, monkeypatch):
+    monkeypatch.setattr(Journal, "_keep_writing", lambda self: None)
+    journal = Journal(answers, 1, tmp_path / "scratch", publish_every=60)
+    journal.append(answer(1))
+    journal._failure = VipError("the store does not answer as it should")
+    with pytest.raises(VipError, match=r"does not answer as it should"):
+        journal.close()
+    assert recover(backend, tmp_path / "scratch") == 1
 
 
 HEADER = json.dumps({"answers_id": PARTITION, "bits": 1}).encode() + b"\n"
