@@ -130,7 +130,7 @@ def evaluate_run(root: str, run: EvaluateRun) -> ArtifactRef:
     cells = [(cell.name, *_found(store, cell)) for cell in run.cells]
     made = []
     for name, checkpoint, dataset, prompts in cells:
-        made.append(evaluate(root, checkpoint, dataset, prompts, run.evaluate))
+        made.append(evaluate(root, checkpoint, dataset, prompts, run.evaluate, run.runner))
         Refs(store.backend).set(f"evaluation/{name}", made[-1])
     return made[0]
 

@@ -9,6 +9,7 @@ from schemas.approval import ApprovalRules
 from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import ArtifactRef, Manifest
 from schemas.promotion import PromotionRules
+from schemas.runner import THREADS, Runner
 from storage.refs import Refs
 from storage.store import ArtifactStore
 from vip.evaluation.promote import judge_promotion
@@ -41,6 +42,7 @@ def promote(
     exam: EvaluateConfig,
     rules: PromotionRules,
     approval: ApprovalRules | None = None,
+    runner: Runner = THREADS,
 ) -> ArtifactRef:
     """Examine the promoted checkpoint in the very exam of the new one, compare them, and move ``promoted/<name>``.
 
@@ -52,7 +54,7 @@ def promote(
     """
     store = open_store(root)
     other, rolled_back = rival(store, name, store.require(evaluation).inputs["checkpoint"])
-    incumbent = None if other is None else evaluate(root, other.ref, dataset, prompts, exam)
+    incumbent = None if other is None else evaluate(root, other.ref, dataset, prompts, exam, runner)
     return decision(root, name, evaluation, incumbent, rules, rolled_back, approval)
 
 

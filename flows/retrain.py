@@ -51,7 +51,15 @@ def retrain(root: str, config: RetrainConfig) -> RunResult:
     # agrees where the config asks for one.
     with account.stage("promote"):
         promotion = promote(
-            root, config.shard.name, evaluation, dataset, prompts, config.evaluate, config.promote, config.approval
+            root,
+            config.shard.name,
+            evaluation,
+            dataset,
+            prompts,
+            config.evaluate,
+            config.promote,
+            config.approval,
+            config.runner,
         )
 
     store = open_store(root)
