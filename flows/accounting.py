@@ -2,7 +2,9 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from schemas.manifest import ArtifactRef, Manifest
 from schemas.pricing import Price
@@ -54,16 +56,18 @@ class Account:
             promotion: stands apart, because it was made from the promoted checkpoint as well, which is no work of ours.
             price: of what was ``asked``.
         """
-        reached = [*reachable(store, ends), *([store.require(promotion)] if promotion else [])]
+        work = _Work(store.run_id)
+        for one in chain(reachable(store, ends), [store.require(promotion)] if promotion else []):
+            work.add(one)
         asked = list(asked)
         return RunSummary(
             stages=tuple(
                 StageSummary(
                     name=stage,
                     seconds=round(seconds, 1),
-                    made=sum(_made(store, one) for one in reached if STAGE_OF.get(one.kind) == stage),
-                    reused=sum(not _made(store, one) for one in reached if STAGE_OF.get(one.kind) == stage),
-                    note=_note(store, stage, reached, asked),
+                    made=work.made[stage],
+                    reused=work.reused[stage],
+                    note=_note(stage, work, asked),
                 )
                 for stage, seconds in self.seconds.items()
             ),
@@ -83,28 +87,47 @@ def reachable(store: ArtifactStore, ends: Iterable[ArtifactRef]) -> Iterator[Man
             waiting.extend(manifest.inputs.values())
 
 
-def _made(store: ArtifactStore, manifest: Manifest) -> bool:
-    return manifest.run.id == store.run_id
+class _Work:
+    """What the artifacts of a run amount to. Of most there is one a shard, so that they are counted and not kept."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self.made: Counter[str] = Counter()
+        self.reused: Counter[str] = Counter()
+        self.pictures = 0
+        self.first: dict[str, Manifest] = {}
+
+    def add(self, one: Manifest) -> None:
+        """Count one artifact."""
+        stage = STAGE_OF.get(one.kind, "")
+        (self.made if self.is_made(one) else self.reused)[stage] += 1
+        if one.kind == "samples" and self.is_made(one):
+            self.pictures += one.stats["images"]
+        if one.kind in ("dataset", "checkpoint", "promotion"):
+            self.first.setdefault(one.kind, one)
+
+    def is_made(self, one: Manifest) -> bool:
+        """Whether this run made it."""
+        return one.run.id == self._run_id
 
 
-def _note(store: ArtifactStore, stage: str, reached: list[Manifest], asked: list[AskStats]) -> str:
+def _note(stage: str, work: _Work, asked: list[AskStats]) -> str:
     """One phrase on what a stage did in this run."""
     if stage == "shard":
-        stats = next(one.stats for one in reached if one.kind == "dataset")
+        stats = work.first["dataset"].stats
         return f"{stats['samples']:,} images, {stats['rejected']:,} rejected"
     if stage == "caption":
         requests = sum(one.requests for one in asked)
         return f"{requests:,} requests" + (f", {_rate(asked):.0f} a second" if requests else "")
     if stage == "train":
-        checkpoint = next(one for one in reached if one.kind == "checkpoint")
-        steps = checkpoint.stats["steps"] - checkpoint.stats["resumed_from"] if _made(store, checkpoint) else 0
+        checkpoint = work.first["checkpoint"]
+        steps = checkpoint.stats["steps"] - checkpoint.stats["resumed_from"] if work.is_made(checkpoint) else 0
         return f"{steps:,} steps"
     if stage == "evaluate":
-        images = sum(one.stats["images"] for one in reached if one.kind == "samples" and _made(store, one))
-        return f"{images:,} pictures"
+        return f"{work.pictures:,} pictures"
     if stage == "promote":
-        made = next(one for one in reached if one.kind == "promotion")
-        return ("promoted: " if made.stats["promoted"] else "refused: ") + made.stats["reasons"][0]
+        stats = work.first["promotion"].stats
+        return ("promoted: " if stats["promoted"] else "refused: ") + stats["reasons"][0]
     return ""
 
 

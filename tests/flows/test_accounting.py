@@ -1,5 +1,7 @@
 """What a run says of its work and of what its captions cost."""
 
+import tracemalloc
+
 from flows.accounting import Account
 from schemas.manifest import Recipe
 from schemas.pricing import Price
@@ -57,3 +59,25 @@ def test_the_work_of_the_promoted_checkpoint_is_not_that_of_the_run(tmp_path):
         "evaluate": (2, 0, "5 pictures"),
         "promote": (1, 0, "promoted: kid better"),
     }
+
+
+def test_the_summary_of_a_run_keeps_no_manifest_of_a_shard(tmp_path):
+    store = ArtifactStore(tmp_path)
+
+    def build(kind, inputs=None, **params):
+        recipe = Recipe(kind=kind, stage="test", params=params, inputs=inputs or {})
+        stats = {"samples": 1, "rejected": 0, "note": "x" * 20_000}
+        return store.build(recipe, lambda folder: (folder / "file").write_text(str(params)) and stats)[0].ref
+
+    dataset = build("dataset", {f"shard/{number}": build("shard", number=number) for number in range(100)})
+    account = Account()
+    with account.stage("shard"):
+        pass
+    tracemalloc.start()
+    try:
+        (stage,) = account.close(store, [dataset], None, [], Price()).stages
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (stage.made, stage.reused, stage.note) == (101, 0, "1 images, 0 rejected")
+    assert peak < 1_000_000
