@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,7 +39,7 @@ def command(work_pool: str, path: Path, root: str, as_json: bool) -> None:
         raise VipError(f"there is no {path}", "run `vip deploy` from a checkout of the project, or give --file")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    silence = _check(path)
+    names, silence = _check(path)
     with trouble_in_one_line(url):
         _make_pool(work_pool)
     absolute = root if "://" in root else str(Path(root).resolve())
@@ -54,7 +55,7 @@ def command(work_pool: str, path: Path, root: str, as_json: bool) -> None:
         why = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-3:]
         raise VipError(f"prefect deploy failed: {' | '.join(why)}", "is the server reachable?")
     with trouble_in_one_line(url):
-        rows = [*_deployments(), *_automations(silence)]
+        rows = [*_deployments(names), *_automations(silence)]
     if as_json:
         print_json([{"what": what, "name": name, "state": state} for what, name, state in rows])
         return
@@ -62,11 +63,16 @@ def command(work_pool: str, path: Path, root: str, as_json: bool) -> None:
     click.echo(f"\nnext  prefect worker start --pool {work_pool}")
 
 
-def _check(path: Path) -> float:
+_STARTED = ("retrain", "alarm")
+"""Deployments that the automations start."""
+
+
+def _check(path: Path) -> tuple[list[str], float]:
     """Validate the configs in a deployment file: a schedule that fails every night is worse than an error now.
 
     Returns:
-        Seconds without a heartbeat after which a run counts as dead: three times the slowest heartbeat in the file.
+        The names of its deployments, and the seconds without a heartbeat after which a run counts as dead: three times
+        the slowest heartbeat in the file.
     """
     from pydantic import BaseModel
 
@@ -78,19 +84,44 @@ def _check(path: Path) -> float:
     from storage.yaml_file import read_yaml
 
     models: dict[str, type[BaseModel]] = {"config": RetrainConfig, "run": EvaluateRun}
-    heartbeats = []
+    names, heartbeats = [], []
     raw = read_yaml(path, "deployment file")
     deployments = raw.get("deployments") if isinstance(raw, dict) else None
     if not deployments or not isinstance(deployments, list) or not all(isinstance(one, dict) for one in deployments):
         raise VipError(f"{path} holds no list of deployments", "start from the checkout's prefect.yaml")
     for deployment in deployments:
-        variables = deployment.get("work_pool", {}).get("job_variables", {}).get("env", {})
-        heartbeats.append(float(variables.get(HEARTBEAT_VARIABLE, HEARTBEAT_SECONDS)))
+        names.append(str(deployment.get("name")))
+        where = f"{path.name}, deployment {names[-1]}"
+        variables = _mapping(where, deployment, "work_pool", "job_variables", "env")
+        try:
+            heartbeats.append(float(variables.get(HEARTBEAT_VARIABLE, HEARTBEAT_SECONDS)))
+        except (TypeError, ValueError):
+            raise VipError(f"{where}: {HEARTBEAT_VARIABLE} is no number", "give seconds, such as 30") from None
+        parameters = _mapping(where, deployment, "parameters")
         for name, model in models.items():
-            if name in deployment.get("parameters", {}):
-                values = deployment["parameters"][name]
-                validated(model, f"{path.name}, deployment {deployment['name']}", **values)
-    return 3 * max(heartbeats)
+            if name in parameters:
+                validated(model, where, **_mapping(where, parameters, name))
+    if missing := [name for name in _STARTED if name not in names]:
+        raise VipError(
+            f"{path} has no deployment {missing[0]}, which the automations start",
+            "take it from the checkout's prefect.yaml; without a schedule it runs when it is asked for",
+        )
+    return names, 3 * max(heartbeats)
+
+
+def _mapping(where: str, values: dict[str, Any], *path: str) -> dict[str, Any]:
+    """The mapping under the names of ``path``; what is left empty holds nothing.
+
+    Raises:
+        VipError: where something else stands there.
+    """
+    from schemas.errors import VipError
+
+    for number, name in enumerate(path, 1):
+        values = values.get(name) or {}
+        if not isinstance(values, dict):
+            raise VipError(f"{where}: {'.'.join(path[:number])} is no mapping", "give names with their values")
+    return values
 
 
 def _make_pool(name: str) -> None:
@@ -105,12 +136,13 @@ def _make_pool(name: str) -> None:
             return
 
 
-def _deployments() -> list[tuple[str, str, str]]:
+def _deployments(names: list[str]) -> list[tuple[str, str, str]]:
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
-    names = ("recaption/recaption", "retrain/retrain", "evaluate-run/evaluate", "verify/verify", "alarm/alarm")
     with get_client(sync_client=True) as client:
-        found = [client.read_deployment_by_name(name) for name in names]
+        wanted = DeploymentFilter(name=DeploymentFilterName(any_=names))
+        found = sorted(client.read_deployments(deployment_filter=wanted), key=lambda one: names.index(one.name))
     return [
         ("deployment", one.name, ", ".join(getattr(it.schedule, "cron", "") for it in one.schedules) or "by hand")
         for one in found

@@ -96,6 +96,22 @@ def test_a_deployment_file_without_deployments_is_one_line(tmp_path, monkeypatch
         deploy.callback("vip", tmp_path / "prefect.yaml", str(tmp_path), False)
 
 
+@pytest.mark.parametrize(
+    ("deployment", "message"),
+    [
+        ("{name: a, work_pool: 3}", "deployment a: work_pool is no mapping"),
+        ("{name: a, work_pool: {job_variables: {env: {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: often}}}}", "is no number"),
+        ("{name: a, parameters: {config: nightly}}", "deployment a: config is no mapping"),
+        ("{name: a, work_pool: , parameters: }", "has no deployment retrain, which the automations start"),
+    ],
+)
+def test_a_deployment_file_that_is_not_meant_so_is_one_line(tmp_path, monkeypatch, deployment, message):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    (tmp_path / "prefect.yaml").write_text(f"deployments:\n- {deployment}\n")
+    with pytest.raises(VipError, match=message):
+        deploy.callback("vip", tmp_path / "prefect.yaml", str(tmp_path), False)
+
+
 def test_deploying_to_a_server_that_is_down_is_one_line(tmp_path):
     environment = {
         **os.environ,
