@@ -27,16 +27,13 @@ def prefect_home(root: str) -> Path:
 
 
 @contextlib.contextmanager
-def local_run(root: str) -> Iterator[Path]:
-    """Everything a command needs to run a flow: a Prefect server and a folder for the logs.
-
-    Yields:
-        The folder of the run's log files.
-    """
-    logs = scratch_folder(root) / "logs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+def local_run(root: str) -> Iterator[None]:
+    """A Prefect server for the flows of a command, unless one is configured, for as long as the block lasts."""
+    logs = scratch_folder(root) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"prefect-{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
     from flows.server import prefect_server
 
-    with prefect_server(prefect_home(root), logs / "prefect.log") as url:
+    with prefect_server(prefect_home(root), log) as url:
         console.say(f"Prefect's page: {url.removesuffix('/api')} while this runs, later `vip ui`")
-        yield logs
+        yield

@@ -43,11 +43,14 @@ def _captioner(root: str, endpoint: str | None, left_out: bool) -> Iterator[str 
 
 
 @command.command()
-@click.option("--scratch", type=click.Path(path_type=Path), default=Path(".vip/nano"), show_default=True)
+@click.option("--scratch", type=click.Path(path_type=Path), help="[default: nano in the root]")
 @click.option("--weights", type=click.Path(path_type=Path), default=Path("vip/nano/weights"), show_default=True)
 @shared_options
-def train(scratch: Path, weights: Path, root: str, as_json: bool) -> None:
+def train(scratch: Path | None, weights: Path, root: str, as_json: bool) -> None:
     """Train the whole family from seeds; can be interrupted and run again."""
+    from flows.run import drawn_folder
     from vip.nano.train import train_family
 
-    train_family(scratch, weights)
+    train_family(scratch or drawn_folder(root, "nano"), weights)
+    if as_json:
+        print_json({"weights": str(weights)})

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from flows.cli.common import shared_options
+from flows.cli.common import print_json, shared_options
 from schemas.errors import VipError
 
 
@@ -19,6 +19,7 @@ def command(root: str, as_json: bool) -> None:
     if not home.exists():
         raise VipError(f"{root} holds no runs yet", "run `vip demo` first")
     with prefect_server(home, home / "server.log") as url:
-        click.echo(url.removesuffix("/api"))
+        page = url.removesuffix("/api")
+        print_json({"page": page}) if as_json else click.echo(page)
         while True:
             time.sleep(3600)

@@ -88,7 +88,9 @@ def test_a_run_is_kept_in_postgresql_and_its_password_nowhere(database, tmp_path
 
     assert any("prefect server start" in line for line in seen) and not any(PASSWORD in line for line in seen)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert any(path.name == "manifest.json" for path in files) and any(path.name == "prefect.log" for path in files)
+    assert any(path.name == "manifest.json" for path in files) and any(
+        path.name.startswith("prefect-") for path in files
+    )
     assert [path for path, data in files.items() if PASSWORD.encode() in data] == []
     assert PASSWORD not in said + errors
     tables = [name for (name,) in rows(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
