@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 
 import bench
+from flows.cli.main import hush_libraries
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     options = parser.parse_args()
     for unknown in set(options.names) - set(names):
         parser.error(f"no benchmark named {unknown}; there are: {', '.join(names)}")
+    hush_libraries()
     for name in options.names or names:
         print(f"\n== {name}", flush=True)
         importlib.import_module(f"bench.{name}").main(quick=options.quick)

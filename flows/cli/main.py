@@ -73,13 +73,18 @@ def group() -> None:
     """
 
 
+def hush_libraries() -> None:
+    """Before they are imported."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run ``vip`` and turn every expected failure into one line and an exit code.
 
     Exit codes: 0 done, 1 failed for a stated reason, 2 wrong usage, 130 interrupted, 143 terminated.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    hush_libraries()
     try:
         return group.main(args=arguments, prog_name="vip", standalone_mode=False)
     except click.exceptions.Exit as leaving:
