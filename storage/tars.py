@@ -2,7 +2,7 @@
 
 import tarfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Self
 
 from schemas.sharding import RejectReason, ShardSettings
 from storage.items import Hidden, Item, RangePlace, Unread, is_hidden, open_binary, readable_name, stated_split
@@ -10,9 +10,32 @@ from storage.remote import is_url
 
 _BLOCK = 512
 _PIECE = 2048 * _BLOCK
+_LONGEST_HEADER = 1 << 20
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 # What tarfile raises on bytes that are no tar: its own errors, and whatever its field parsers run into.
 _BROKEN = (tarfile.TarError, ValueError, OverflowError, LookupError, EOFError, RecursionError)
+
+
+class _Greedy(Exception):
+    """A header that claims to be longer than any name or attribute is."""
+
+
+class _Info(tarfile.TarInfo):
+    """A header as tarfile reads it, which would take as much memory for an extended one as that claims to fill."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _EXTENDED and not 0 <= info.size <= _LONGEST_HEADER:
+            raise _Greedy(f"a header that claims {info.size} bytes for itself")
+        return info
 
 
 def walk_tar(path: str, name: str, size: int, settings: ShardSettings) -> Iterator[Item | Unread | Hidden]:
@@ -34,22 +57,25 @@ def _walk(
 ) -> Iterator[Item | Unread | Hidden]:
     start, members = 0, 0
     while True:
-        end, lying = start, False
-        for info, following in _members(file, start):
-            members += 1
-            lying = following > size
-            # A size that reaches past the end may be a cut, or a lie with good members behind it: look there.
-            end = info.offset_data if lying else following
-            found = _member(info, path, name, size, settings)
-            if isinstance(found, Item) and is_url(path) and info.size <= settings.max_bytes:
-                # Far away, one pass over the stream is cheaper than a request for every member.
-                file.seek(info.offset_data)
-                data = file.read(info.size)
-                found = Item(found.name, found.place, found.size, found.split, data, found.container)
-            if found is not None:
-                yield found
-            if lying:
-                break
+        end, lying, why = start, False, "no header"
+        try:
+            for info, following in _members(file, start):
+                members += 1
+                lying = following > size
+                # A size that reaches past the end may be a cut, or a lie with good members behind it: look there.
+                end = info.offset_data if lying else following
+                found = _member(info, path, name, size, settings)
+                if isinstance(found, Item) and is_url(path) and info.size <= settings.max_bytes:
+                    # Far away, one pass over the stream is cheaper than a request for every member.
+                    file.seek(info.offset_data)
+                    data = file.read(info.size)
+                    found = Item(found.name, found.place, found.size, found.split, data, found.container)
+                if found is not None:
+                    yield found
+                if lying:
+                    break
+        except _Greedy as error:
+            why = str(error)
         if end >= size:
             yield Unread(name, RejectReason.DAMAGED_TAR, f"no end mark after {members} members: it ends early", size)
             return
@@ -59,17 +85,21 @@ def _walk(
         resume = _next_header(file, after if after > end or lying else after + _BLOCK)
         if after == end or resume != after:
             lost = "nothing after it could be read" if resume is None else f"{resume - after} bytes were left out"
-            yield Unread(name, RejectReason.DAMAGED_TAR, f"no header at byte {after} of {size}: {lost}", size)
+            yield Unread(name, RejectReason.DAMAGED_TAR, f"{why} at byte {after} of {size}: {lost}", size)
         if resume is None:
             return
         start = resume
 
 
 def _members(file: IO[bytes], start: int) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """Members from byte ``start`` on, each with the place where the next header should be."""
+    """Members from byte ``start`` on, each with the place where the next header should be.
+
+    Raises:
+        _Greedy: at a header that would fill the memory.
+    """
     file.seek(start)
     try:
-        tar = tarfile.TarFile(fileobj=file, mode="r", errors="surrogateescape")
+        tar = tarfile.TarFile(fileobj=file, mode="r", tarinfo=_Info, errors="surrogateescape")
     except _BROKEN:
         return
     while True:

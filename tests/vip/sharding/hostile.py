@@ -290,6 +290,13 @@ def renumbered(size: int, member: int = 2) -> bytes:
     return bytes(data)
 
 
+def greedy(form: bytes, size: int, body: bytes = b"") -> bytes:
+    """A header that says how long its own text is, and a good member behind what there is of it."""
+    info = entry("long", form)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT) + body + tar(("a.png", PNGS[0]))
+
+
 file("tar: path traversal", "1 sample", "a.tar", lambda: tar(("../../../escape.png", PNGS[0])))
 file("tar: absolute name", "1 sample", "a.tar", lambda: tar(("/etc/escape.png", PNGS[0])))
 file("tar: one name, two images", "2 samples", "a.tar", lambda: tar(("a.png", PNGS[0]), ("a.png", PNGS[1])))
@@ -329,6 +336,26 @@ file(
 file("tar: device", "rejected: tar_link", "a.tar", lambda: tar(entry("a.png", tarfile.CHRTYPE)))
 file("tar: empty member", "rejected: empty", "a.tar", lambda: tar(("a.png", b"")))
 file("tar: name of 4,000 characters", "1 sample", "a.tar", lambda: tar(("n" * 4000 + ".png", PNGS[0])))
+for _what, _form in (("name", tarfile.GNUTYPE_LONGNAME), ("target", tarfile.GNUTYPE_LONGLINK)):
+    file(
+        f"tar: {_what} that claims 8 GB",
+        "1 sample, rejected: damaged_tar",
+        "a.tar",
+        lambda form=_form: greedy(form, 8 << 30),  # type: ignore[misc]
+    )
+for _what, _form in (("pax", tarfile.XHDTYPE), ("global pax", tarfile.XGLTYPE), ("Solaris", tarfile.SOLARIS_XHDTYPE)):
+    file(
+        f"tar: {_what} header that claims 8 GB",
+        "1 sample, rejected: damaged_tar",
+        "a.tar",
+        lambda form=_form: greedy(form, 8 << 30),  # type: ignore[misc]
+    )
+file(
+    "tar: 2 MB of name",
+    "1 sample, rejected: damaged_tar",
+    "a.tar",
+    lambda: greedy(tarfile.GNUTYPE_LONGNAME, 2 << 20, b"n" * (2 << 20)),
+)
 file("tar: zero bytes", "rejected: damaged_tar", "a.tar", lambda: b"")
 file("tar: no member", "nothing", "a.tar", lambda: tar())
 file("tar: really a zip", "rejected: damaged_tar", "a.tar", lambda: b"PK\x03\x04" * 999)
