@@ -8,6 +8,14 @@ from typing import IO
 
 
 @contextmanager
+def locked(path: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of ``path``, a file made for nothing else, waiting for it; ``shared`` with others who only read."""
+    with path.open("ab+") as file:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def left_behind(path: Path) -> Iterator[IO[bytes] | None]:
     """The file of a process that is gone, locked for as long as the block lasts; None where that cannot be had.
 

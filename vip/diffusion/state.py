@@ -15,10 +15,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from storage.lock import locked
+
 KEPT = 2
 """Training states that are kept."""
 
 _PREFIX = "step-"
+_DRAFT = ".draft-"
 
 
 @dataclass
@@ -72,20 +75,37 @@ class States:
 
     A state is written beside its final name, every file flushed to disk, its hashes last, and then renamed: it is there
     whole or not at all. Of those up to the one just written all but the newest :data:`KEPT` go; what lies beyond it is
-    of a longer run, which may be gone on with.
+    of a longer run, which may be gone on with. A lock is held meanwhile, so that trainings that share the folder neither
+    write one step at once nor read what another removes, and a draft that is found is of a process that is gone.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._lock = folder, folder / ".lock"
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: State) -> None:
         """Write ``state``, and drop the older ones that it makes needless."""
-        final = self._place(state.step)
-        if final.exists():
-            shutil.rmtree(final)
-        draft = self._folder / f".draft-{os.getpid()}"
-        shutil.rmtree(draft, ignore_errors=True)
+        with locked(self._lock):
+            self._write(state)
+            for old in self._up_to(state.step)[:-KEPT]:
+                shutil.rmtree(old)
+
+    def latest(self, at_most: int) -> State | None:
+        """The newest state of no more than ``at_most`` steps whose files are whole, or None.
+
+        Damaged ones are passed over, and those of a longer run, which has seen more than was asked for.
+        """
+        with locked(self._lock, shared=True):
+            for folder in reversed(self._up_to(at_most)):
+                state = _load(folder)
+                if state is not None:
+                    return state
+        return None
+
+    def _write(self, state: State) -> None:
+        for left in self._folder.glob(f"{_DRAFT}*"):
+            shutil.rmtree(left)
+        final, draft = self._place(state.step), self._folder / f"{_DRAFT}{os.getpid()}"
         draft.mkdir()
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.tensors.items()}
         save_file(tensors, draft / "tensors.safetensors")
@@ -95,21 +115,10 @@ class States:
         (draft / "hashes.json").write_text(json.dumps(hashes))
         for path in [*draft.iterdir(), draft]:
             _flush(path)
+        if final.exists():  # damaged, or written by another training beside this one
+            shutil.rmtree(final)
         draft.rename(final)
         _flush(self._folder)
-        for old in self._up_to(state.step)[:-KEPT]:
-            shutil.rmtree(old)
-
-    def latest(self, at_most: int) -> State | None:
-        """The newest state of no more than ``at_most`` steps whose files are whole, or None.
-
-        Damaged ones are passed over, and those of a longer run, which has seen more than was asked for.
-        """
-        for folder in reversed(self._up_to(at_most)):
-            state = _load(folder)
-            if state is not None:
-                return state
-        return None
 
     def _up_to(self, step: int) -> list[Path]:
         last = self._place(step)

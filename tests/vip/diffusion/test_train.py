@@ -20,7 +20,6 @@ from schemas.training import LOSSES, TrainJob
 from tests.vip.diffusion.data import VIEW, write_base, write_shards
 from vip.diffusion.load import load_pipeline
 from vip.diffusion.pipeline import VIPOutpaintPipeline
-from vip.diffusion.state import State, States
 from vip.diffusion.train import train
 
 
@@ -202,34 +201,6 @@ def test_a_shorter_run_after_a_longer_one_trains_no_step_too_many(tmp_path, base
 def test_another_config_does_not_go_on_from_this_state(tmp_path, base, shards):
     train(config(steps=4), base, shards, tmp_path / "s", tmp_path / "one")
     assert train(config(steps=4, lr=5e-4), base, shards, tmp_path / "s", tmp_path / "two").resumed_from == 0
-
-
-def state(step):
-    return State(step, step * 4, {"w": torch.full((3,), float(step))}, {"losses": []})
-
-
-def test_the_states_of_a_longer_run_outlive_those_of_a_shorter_one(tmp_path):
-    states = States(tmp_path)
-    for step in (5, 6, 1, 2, 3):
-        states.save(state(step))
-    assert [one.step for one in map(states.latest, (9, 5, 4, 2)) if one] == [6, 5, 3, 2] and states.latest(1) is None
-    states.save(state(7))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000006", "step-00000007"]
-
-
-def test_two_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
-    states = States(tmp_path)
-    for step in (1, 2, 3):
-        states.save(state(step))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
-    file = tmp_path / "step-00000003" / "tensors.safetensors"
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(bytes(data))
-    found = states.latest(9)
-    assert found is not None and found.step == 2 and found.position == 8 and found.tensors["w"].tolist() == [2.0] * 3
-    (tmp_path / "step-00000002" / "state.json").unlink()
-    assert states.latest(9) is None
 
 
 def test_averaged_weights_are_what_is_saved(tmp_path, base, shards):
