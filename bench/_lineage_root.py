@@ -1,6 +1,7 @@
 """Roots made up for tests and benchmarks of lineage, written as the stages write them."""
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from bench._lineage_rows import (
 from schemas.canonical import canonical_json, fingerprint
 from schemas.manifest import Manifest, Recipe
 from schemas.spec import CaptionSpec
-from schemas.tables import CAPTION_REJECTS, CAPTIONS, GATE_CHECKS, METRICS, NAMES, SAMPLES, SOURCE_REJECTS
+from schemas.tables import CAPTION_REJECTS, CAPTIONS, GATE_CHECKS, METRICS, NAMES, SAMPLES, SHARDS, SOURCE_REJECTS
 from storage.answers import Answers
 from storage.refs import Refs
 from storage.shards import ShardWriter
@@ -70,7 +71,7 @@ def add_dataset(root: Synthetic, name: str, images: dict[str, bytes], bits: int 
                     member, offset = tar.write(key, "png", held[key], {"image_sha256": key})
                     rows.append(sample_row(key, len(held[key]), member, offset))
             write_table(folder / "samples.parquet", rows, SAMPLES)
-            return {"rows": {"samples.tar": len(rows), "samples.parquet": len(rows)}, "samples": len(rows)}
+            return {"rows": {"samples.tar": len(rows), "samples.parquet": len(rows)}, **_splits(held)}
 
         made[prefix] = root.store.build(recipe, write)[0]
     recipe = Recipe(
@@ -82,17 +83,29 @@ def add_dataset(root: Synthetic, name: str, images: dict[str, bytes], bits: int 
 
     def write_dataset(folder: Path) -> dict[str, Any]:
         names = [
-            {"image_sha256": sha(data), "name": label, "shard": bits_of(sha(data), bits)}
+            {
+                "image_sha256": sha(data),
+                "name": label,
+                "shard": bits_of(sha(data), bits),
+                "split": split_of(sha(data)),
+            }
             for label, data in sorted(images.items())
         ]
         write_table(folder / "names.parquet", names, NAMES)
         write_table(folder / "rejects.parquet", [], SOURCE_REJECTS)
+        shards = [{"shard": prefix, "digest": one.digest, **_splits(members[prefix])} for prefix, one in made.items()]
+        write_table(folder / "shards.parquet", shards, SHARDS)
         return {"rows": {"names.parquet": len(names)}}
 
     root.shards[name] = list(made.values())
     root.datasets[name] = root.store.build(recipe, write_dataset)[0]
     root.refs.set(f"dataset/{name}", root.datasets[name].ref)
     return root.datasets[name]
+
+
+def _splits(held: Iterable[str]) -> dict[str, int]:
+    splits = [split_of(key) for key in held]
+    return {"samples": len(splits), **{split: splits.count(split) for split in ("train", "test")}}
 
 
 def add_captions(

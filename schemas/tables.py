@@ -22,6 +22,17 @@ NAMES = pa.schema(
         pa.field("image_sha256", pa.string(), nullable=False),
         pa.field("name", pa.string(), nullable=False),  # relative to the source, one row for each name
         pa.field("shard", pa.string(), nullable=False),  # the bits that the keys of its shard begin with
+        pa.field("split", pa.string()),  # train | test; it stays known when a takedown has erased the shard
+    ]
+)
+
+SHARDS = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),  # the bits that the keys of its samples begin with
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("samples", pa.int64(), nullable=False),
+        pa.field("train", pa.int64(), nullable=False),
+        pa.field("test", pa.int64(), nullable=False),
     ]
 )
 

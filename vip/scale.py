@@ -19,8 +19,8 @@ CAPTIONS_OBJECTS = 5
 SEGMENT_OBJECTS = 2
 """Of a segment of answers: its Parquet file and its record."""
 
-FIXED_OBJECTS = 10
-"""Of a dataset (4), a caption set (3), a partition of answers (1), a ref (1), the end of an asking process (1)."""
+FIXED_OBJECTS = 11
+"""Of a dataset (5), a caption set (3), a partition of answers (1), a ref (1), the end of an asking process (1)."""
 
 FINISHED_LOOKUPS = 3
 """Objects that a plan reads to find the captions of one shard finished."""

@@ -81,7 +81,7 @@ def test_the_bill_adds_up():
     work = scale.Workload(images=1000, image_bytes=0, bits=0, rate=10.0, engines=4, gpu_hour=3600.0)
     found = scale.bill(work)
     assert (found.requests, found.seconds, found.gpu_days) == (1000, 25.0, 100 / 86_400)
-    assert found.segments == 1 + 5 and found.objects == 10 + 2 * 6 + 3 + 10
+    assert found.segments == 1 + 5 and found.objects == 10 + 2 * 6 + 3 + 11
     assert found.gpu_cost == pytest.approx(100.0)
     assert scale.bill(scale.Workload(requests=2)).gpu_cost == 2 * scale.bill(scale.Workload()).gpu_cost
 

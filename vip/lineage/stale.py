@@ -6,6 +6,7 @@ import sqlite3
 from typing import Any
 
 from schemas.errors import VipError
+from schemas.manifest import ArtifactRef
 from vip.lineage import graph
 from vip.lineage.changes import changed, flat
 from vip.lineage.graph import Record
@@ -52,13 +53,13 @@ def stale(index: LineageIndex, spec: str | None = None) -> list[Record]:
     return list(found.values())
 
 
-def _refs(index: LineageIndex) -> tuple[dict[str, int], dict[int, tuple[str, str]]]:
-    """Ref -> its present target; and every earlier target of a ref that moved on -> (ref, its present digest)."""
+def _refs(index: LineageIndex) -> tuple[dict[str, int], dict[int, tuple[str, ArtifactRef]]]:
+    """Ref -> its present target; and every earlier target of a ref that moved on -> (ref, its present target)."""
     from storage.refs import Refs
 
     refs = Refs(index.backend)
     now: dict[str, int] = {}
-    before: dict[int, tuple[str, str]] = {}
+    before: dict[int, tuple[str, ArtifactRef]] = {}
     for name in refs.names():
         log = refs.log(name)
         last = graph.node(index, log[-1].target.kind, log[-1].target.key)
@@ -67,14 +68,14 @@ def _refs(index: LineageIndex) -> tuple[dict[str, int], dict[int, tuple[str, str
         for entry in log[:-1]:
             number = graph.node(index, entry.target.kind, entry.target.key)
             if number is not None and number != last:
-                before[number] = (name, log[-1].target.digest)
+                before[number] = (name, log[-1].target)
     for number in now.values():
         before.pop(number, None)
     return now, before
 
 
 def _reasons(
-    index: LineageIndex, row: sqlite3.Row, before: dict[int, tuple[str, str]], spec: str | None
+    index: LineageIndex, row: sqlite3.Row, before: dict[int, tuple[str, ArtifactRef]], spec: str | None
 ) -> list[tuple[str, str]]:
     found = []
     if row["state"] != "live":
@@ -84,8 +85,8 @@ def _reasons(
         found.append(("stage version", f"{row['stage']} was at {row['stage_version']}, is at {version}"))
     for one in graph.inputs(index, row["id"]):
         if one["id"] in before:
-            name, digest = before[one["id"]]
-            found.append(("superseded", f"its {one['role']} is no longer {name}, which is {digest[:16]}"))
+            name, target = before[one["id"]]
+            found.append(("superseded", f"its {one['role']} is no longer {name}, which is {target.digest[:16]}"))
     if row["kind"] == "captions":
         found += _of_spec(row, spec)
     elif row["kind"] == "caption_set":
@@ -93,15 +94,17 @@ def _reasons(
     return found
 
 
-def _of_dataset(index: LineageIndex, row: sqlite3.Row, before: dict[int, tuple[str, str]]) -> list[tuple[str, str]]:
+def _of_dataset(
+    index: LineageIndex, row: sqlite3.Row, before: dict[int, tuple[str, ArtifactRef]]
+) -> list[tuple[str, str]]:
     """A caption set names its dataset in its stats: a version that changed no image of a shard changes no caption."""
     place = graph.loads(row["stats"]).get("dataset")
     number = graph.node(index, "dataset", place["key"]) if isinstance(place, dict) else None
     if number is None or number not in before:
         return []
-    name, digest = before[number]
+    name, target = before[number]
     mine = {one["digest"] for part in graph.inputs(index, row["id"]) for one in graph.inputs(index, part["id"])}
-    latest = graph.by_digest(index, "dataset", digest)
+    latest = graph.node(index, "dataset", target.key)
     theirs = {one["digest"] for one in graph.inputs(index, latest)} if latest is not None else set()
     missing = len(theirs - mine)
     return [("superseded", f"{name} has {missing} shards that it does not caption")] if missing else []

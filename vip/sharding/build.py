@@ -14,7 +14,7 @@ from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.sharding import RejectReason, ShardSettings
-from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
+from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SHARDS, SOURCE_REJECTS
 from storage.answers import key_bits
 from storage.items import RowPlace
 from storage.refs import Refs
@@ -29,10 +29,12 @@ from vip.sharding.scan import Member, Progress, SourceReject, SourceScan, scan_s
 from vip.sharding.spool import needs_spool, spool_rows, spooled
 
 FORMAT = 1
+DATASET_FORMAT = 2
 _BATCH_ITEMS = 16
 _BATCH_BYTES = 4 << 20
 REJECTS_TABLE = "rejects.parquet"
 NAMES_TABLE = "names.parquet"
+SHARDS_TABLE = "shards.parquet"
 
 
 def shard_source(
@@ -196,7 +198,7 @@ def _fetch(member: Member) -> bytes:
 
 
 def build_dataset(store: ArtifactStore, scan: SourceScan, shards: Iterable[Manifest]) -> Manifest:
-    """Join the shards of a scan to a dataset: all names, all rejects, and the ref ``dataset/<name>``.
+    """Join the shards of a scan to a dataset: all names, all rejects, all shards, and the ref ``dataset/<name>``.
 
     Shards in which no image was good are not among its inputs; their rejects are in its table.
 
@@ -208,12 +210,16 @@ def build_dataset(store: ArtifactStore, scan: SourceScan, shards: Iterable[Manif
     """
     bad: dict[str, SourceReject] = {}
     inputs: dict[str, ArtifactRef] = {}
+    rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     for shard in shards:
         bad.update(_rejects(store, shard))
         if shard.stats["samples"]:
             inputs[f"shard/{shard.params['prefix']}"] = shard.ref
-            counts.update({what: shard.stats[what] for what in ("samples", "train", "test")})
+            held = {what: shard.stats[what] for what in ("samples", "train", "test")}
+            counts.update(held)
+            # Keys downstream are made of digests: datasets of other shards must not share one.
+            rows.append({"shard": shard.params["prefix"], "digest": shard.digest, **held})
     _refuse_suppressed(store, scan.members)
     names, rejects = _join(scan, bad)
     if not inputs:
@@ -228,7 +234,7 @@ def build_dataset(store: ArtifactStore, scan: SourceScan, shards: Iterable[Manif
         "suppressed": scan.suppressed,
         "names": fingerprint(names),
         "rejects": fingerprint(rejects),
-        "format": FORMAT,
+        "format": DATASET_FORMAT,
     }
     recipe = Recipe(kind="dataset", stage="build_dataset", inputs=inputs, params=params)
     stats = {
@@ -240,11 +246,12 @@ def build_dataset(store: ArtifactStore, scan: SourceScan, shards: Iterable[Manif
     }
 
     def write(folder: Path) -> dict[str, Any]:
-        rows = {
+        written = {
             NAMES_TABLE: write_table(folder / NAMES_TABLE, names, NAMES),
             REJECTS_TABLE: write_table(folder / REJECTS_TABLE, rejects, SOURCE_REJECTS),
+            SHARDS_TABLE: write_table(folder / SHARDS_TABLE, sorted(rows, key=lambda row: row["shard"]), SHARDS),
         }
-        return {"rows": rows, **stats}
+        return {"rows": written, **stats}
 
     manifest, _ = store.build(recipe, write)
     Refs(store.backend).set(f"dataset/{settings.name}", manifest.ref)
@@ -266,7 +273,7 @@ def _join(scan: SourceScan, bad: dict[str, SourceReject]) -> tuple[list[dict[str
         for name in member.names:
             if reject is None:
                 prefix = key_bits(member.sha256, scan.bits)
-                names.append({"image_sha256": member.sha256, "name": name, "shard": prefix})
+                names.append({"image_sha256": member.sha256, "name": name, "shard": prefix, "split": member.split})
             else:
                 rejects.append(SourceReject(name, reject.reason, reject.detail, reject.size, member.sha256))
     rejects.sort(key=lambda row: (row.name, row.reason, row.sha256 or "", row.detail))

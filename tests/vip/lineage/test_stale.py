@@ -4,11 +4,18 @@ import pytest
 
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset
 from bench._lineage_rows import make_spec, picture
+from schemas.sharding import ShardSettings
 from schemas.spec import ModelIdentity
 from storage.models import model_digest
+from storage.refs import Refs
+from storage.store import ArtifactStore
+from tests.fake_openai import FakeServer, serving
+from tests.vip.captioning.helpers import make_spec as spec_for
+from tests.vip.captioning.helpers import make_tokenizer, run, write_images
 from vip.captioning.specs import load_spec
 from vip.lineage.index import open_index
 from vip.lineage.stale import _present_revision, stale
+from vip.sharding.build import shard_source
 
 
 def reasons(root, **options):
@@ -63,6 +70,19 @@ def test_an_older_dataset_makes_captions_and_checkpoints_stale(root):
     assert "captions/keywords" in found["promoted", "checkpoint", "superseded"]["detail"]
     root.refs.set("promoted", add_checkpoint(root, "keywords", "scenes", seed=3).ref)
     assert ("promoted", "checkpoint", "superseded") not in reasons(root)
+
+
+def test_a_dataset_of_other_splits_alone_makes_captions_stale(tmp_path):
+    store, images = ArtifactStore(tmp_path / "root"), write_images(tmp_path / "images", 8)
+    before = shard_source(store, str(images), ShardSettings(name="d", bits=1, test_share=0.0), workers=1)
+    with serving(FakeServer()) as url:
+        captions, _ = run(store, before, spec_for(make_tokenizer(tmp_path / "tokenizer")), [url], tmp_path / "scratch")
+    Refs(store.backend).set("captions/d", captions.ref)
+    shard_source(store, str(images), ShardSettings(name="d", bits=1, test_share=0.9), workers=1)
+    index = open_index(store.backend.url)
+    (found,) = [row for row in stale(index) if row["reason"] == "superseded"]
+    index.close()
+    assert found["detail"] == "dataset/d has 2 shards that it does not caption"
 
 
 def test_a_stage_that_reads_answers_otherwise_makes_captions_stale(root, current, monkeypatch):

@@ -24,7 +24,7 @@ from PIL import Image
 from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
-from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SOURCE_REJECTS
+from schemas.tables import NAMES, SAMPLES, SHARD_REJECTS, SHARDS, SOURCE_REJECTS
 from storage.answers import key_bits
 from storage.items import read_rows
 from storage.refs import Refs
@@ -243,6 +243,18 @@ def test_the_split_is_independent_of_the_shard():
     for bit in "01":
         mine = [key for key in keys if f"{int(key[0], 16):04b}"[0] == bit]
         assert abs(sum(split_of(key, 0.1) == "test" for key in mine) / len(mine) - 0.1) < 0.01
+
+
+def test_a_dataset_of_other_splits_has_another_digest_and_says_who_is_in_which(store, fill, pictures):
+    source = fill({f"{number}.png": data for number, data in enumerate(pictures[:8])})
+    made = [shard_source(store, source, ShardSettings(bits=1, test_share=share)) for share in (0.0, 1.0)]
+    assert made[0].digest != made[1].digest
+    for dataset, split in zip(made, ("train", "test"), strict=True):
+        names = read_table(store.read(dataset, "names.parquet"), NAMES).to_pylist()
+        assert len(names) == 8 and {row["split"] for row in names} == {split}
+        rows = read_table(store.read(dataset, "shards.parquet"), SHARDS).to_pylist()
+        assert {f"shard/{row['shard']}": row["digest"] for row in rows} == digests(dataset)
+        assert sum(row[split] for row in rows) == sum(row["samples"] for row in rows) == 8
 
 
 def test_what_is_suppressed_never_comes_in(store, fill, pictures):
