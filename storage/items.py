@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from schemas.sharding import RejectReason
 from storage.remote import STREAM_BLOCK, is_url, open_remote
@@ -68,12 +68,29 @@ class RangePlace:
             return file.read(self.size) or b""
 
 
+class Column(NamedTuple):
+    """A column of a Parquet file, or a field of a column of structs; the name of either may hold dots."""
+
+    top: str
+    inner: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.top}.{self.inner}" if self.inner else self.top
+
+    def of(self, batch: Any) -> Any:
+        """Its values in a record batch that was read with it."""
+        import pyarrow.compute as pc
+
+        values = batch.column(self.top)
+        return pc.struct_field(values, self.inner) if self.inner else values
+
+
 @dataclass(frozen=True, slots=True)
 class RowPlace:
-    """A row of a Parquet file: column (dotted where it lies in a struct), row group, and row within the group."""
+    """A row of a Parquet file: column, row group, and row within the group."""
 
     path: str
-    column: str
+    column: Column
     group: int
     row: int
 
@@ -89,7 +106,7 @@ class RowPlace:
 Place = FilePlace | RangePlace | RowPlace
 
 
-def read_rows(path: str, column: str, group: int, rows: Container[int]) -> Iterator[tuple[int, bytes]]:
+def read_rows(path: str, column: Column, group: int, rows: Container[int]) -> Iterator[tuple[int, bytes]]:
     """The wanted rows of one row group of a Parquet file, in order, a small batch in memory at a time.
 
     Raises:
@@ -101,22 +118,13 @@ def read_rows(path: str, column: str, group: int, rows: Container[int]) -> Itera
     try:
         with open_binary(path) as file:
             row = 0
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=64, row_groups=[group], columns=[column]):
-                for value in struct_leaf(batch.column(0), column):
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=64, row_groups=[group], columns=[str(column)]):
+                for value in column.of(batch):
                     if row in rows:
                         yield row, value.as_py() or b""
                     row += 1
-    except pa.ArrowException as error:
+    except (pa.ArrowException, KeyError) as error:  # KeyError: another table lies there by now
         raise OSError(f"row group {group} of {path}: {error}") from error
-
-
-def struct_leaf(values: Any, column: str) -> Any:
-    """Follow a dotted column name down into a struct array."""
-    import pyarrow.compute as pc
-
-    for name in column.split(".")[1:]:
-        values = pc.struct_field(values, name)
-    return values
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Walk the rows of a Parquet file that holds image bytes."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
-from storage.items import Item, RowPlace, Unread, open_binary, stated_split, struct_leaf
+from storage.items import Column, Item, RowPlace, Unread, open_binary, stated_split
 
 _USUAL = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "bytes", "content")
 
@@ -42,80 +43,101 @@ def walk_parquet(path: str, name: str, settings: ShardSettings, strict: bool) ->
         yield Unread(name, reason, detail)
 
 
-def find_column(schema: pa.Schema, wanted: str | None) -> str:
-    """The column of image bytes, dotted where it is the ``bytes`` of a struct (as Hugging Face writes images).
+def find_column(schema: pa.Schema, wanted: str | None) -> Column:
+    """The column of image bytes, which may be the ``bytes`` of a struct (as Hugging Face writes images).
 
     Raises:
-        VipError: where the wanted one is missing or holds no bytes, or where none or several could be meant.
+        VipError: where the wanted one is missing, stands twice or holds no bytes, or where none or several could be
+            meant.
     """
-    able = [leaf for field in schema if (leaf := _leaf(field)) is not None]
+    doubled = _doubled(schema)
+    able = [leaf for field in schema if field.name not in doubled and (leaf := _leaf(field)) is not None]
     described = ", ".join(f"{field.name} ({field.type})" for field in schema)[:200]
     if wanted is not None:
         for leaf in able:
-            if wanted in (leaf, leaf.split(".")[0]):
+            if wanted in (str(leaf), leaf.top):
                 return leaf
+        _refuse_doubled({wanted} & doubled)
         raise VipError(
             f"no column of bytes is called {wanted}; there are {described}", "set image_column to one of bytes"
         )
     if len(able) == 1:
         return able[0]
-    usual = [leaf for word in _USUAL for leaf in able if leaf.split(".")[0].lower() == word]
+    usual = [leaf for word in _USUAL for leaf in able if leaf.top.split(".")[0].lower() == word]
     if usual:
         return usual[0]
     if able:
-        raise VipError(f"several columns could hold images: {', '.join(able)}", "set image_column to one of them")
+        raise VipError(
+            f"several columns could hold images: {', '.join(map(str, able))}", "set image_column to one of them"
+        )
+    _refuse_doubled(doubled)
     raise VipError(f"no column of image bytes; there are {described}", "give a table with a binary column")
 
 
-def _leaf(field: pa.Field) -> str | None:
+def _doubled(schema: pa.Schema) -> set[str]:
+    return {name for name, count in Counter(schema.names).items() if count > 1}
+
+
+def _refuse_doubled(names: set[str]) -> None:
+    if names:
+        raise VipError(f"several columns are called {', '.join(sorted(names))[:200]}", "give each a name of its own")
+
+
+def _leaf(field: pa.Field) -> Column | None:
     def is_bytes(kind: pa.DataType) -> bool:
         return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
     if is_bytes(field.type):
-        return field.name
+        return Column(field.name)
     if pa.types.is_struct(field.type):
         place = field.type.get_field_index("bytes")
         if place >= 0 and is_bytes(field.type.field(place).type):
-            return f"{field.name}.bytes"
+            return Column(field.name, "bytes")
     return None
 
 
-def _name_column(schema: pa.Schema, column: str, wanted: str | None) -> str | None:
+def _name_column(schema: pa.Schema, column: Column, wanted: str | None) -> Column | None:
     if wanted is not None:
         if wanted not in schema.names:
             raise VipError(
                 f"no column is called {wanted}", f"set name_column to one of {', '.join(schema.names)[:200]}"
             )
-        return wanted
-    top, _, inner = column.partition(".")
-    if inner and schema.field(top).type.get_field_index("path") >= 0:
-        return f"{top}.path"
+        _refuse_doubled({wanted} & _doubled(schema))
+        return Column(wanted)
+    if column.inner and schema.field(column.top).type.get_field_index("path") >= 0:
+        return Column(column.top, "path")
     return None
 
 
 def _rows(
-    file: pq.ParquetFile, path: str, name: str, settings: ShardSettings, column: str, names: str | None
+    file: pq.ParquetFile, path: str, name: str, settings: ShardSettings, column: Column, names: Column | None
 ) -> Iterator[Item | Unread]:
     number = 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         row = 0
         try:
-            columns = sorted({column, names or column})
+            columns = sorted({str(column), str(names or column)})
             for batch in file.iter_batches(batch_size=64, row_groups=[group], columns=columns):
-                blobs = struct_leaf(batch.column(column.split(".")[0]), column)
-                titles = struct_leaf(batch.column(names.split(".")[0]), names).to_pylist() if names else []
-                for place, blob in enumerate(blobs):
+                titles = _titles(names.of(batch)) if names else []
+                for place, blob in enumerate(column.of(batch)):
                     title = titles[place] if names else None
                     full = f"{name}/{title}" if title else f"{name}/row-{number + row:09d}"
                     data = blob.as_py() or b""
                     split = stated_split(full, settings.splits)
                     yield Item(full, RowPlace(path, column, group, row), len(data), split, data, name)
                     row += 1
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             detail = f"row group {group}, from row {row} of {rows}: {_short(error)}"
             yield Unread(name, RejectReason.DAMAGED_PARQUET, detail)
         number += rows
+
+
+def _titles(values: Any) -> list[Any]:
+    r"""The names of rows; as in a tar, bytes that are no UTF-8 become ``\xNN``."""
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return values.to_pylist()
+    return [raw and raw.decode("utf-8", "backslashreplace") for raw in values.cast(pa.large_binary()).to_pylist()]
 
 
 def _short(error: Any) -> str:

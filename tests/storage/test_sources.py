@@ -193,6 +193,8 @@ BLOBS = [bytes([n]) * 10 for n in range(20)]
         ({"thumbnail": BLOBS, "image": BLOBS}, None, "row-000000000"),
         ({"one": BLOBS, "two": BLOBS}, "two", "row-000000000"),
         ({"whatever": pa.array(BLOBS, pa.large_binary())}, None, "row-000000000"),
+        ({"image.bytes": BLOBS, "image.path": ["a"] * 20}, None, "row-000000000"),
+        ({"image": [{"bytes": blob, "path": "a.jpg"} for blob in BLOBS], "image.path": ["b"] * 20}, None, "a.jpg"),
     ],
 )
 def test_the_column_of_bytes_is_found_or_given(tmp_path, columns, wanted, first):
@@ -203,9 +205,27 @@ def test_the_column_of_bytes_is_found_or_given(tmp_path, columns, wanted, first)
     assert [one.place.read() for one in found] == BLOBS
 
 
-def test_names_may_come_from_a_column(tmp_path):
-    pq.write_table(pa.table({"image": BLOBS, "id": list(range(20))}), tmp_path / "a.parquet")
-    assert walked(tmp_path / "a.parquet", ShardSettings(name_column="id"))[0][3][0] == "a.parquet/3"
+@pytest.mark.parametrize("column", ["id", "the.id"])
+def test_names_may_come_from_a_column(tmp_path, column):
+    pq.write_table(pa.table({"image": BLOBS, column: list(range(20))}), tmp_path / "a.parquet")
+    assert walked(tmp_path / "a.parquet", ShardSettings(name_column=column))[0][3][0] == "a.parquet/3"
+
+
+def test_names_that_are_no_text_are_written_out(tmp_path):
+    lying = pa.array([b"\xff\xfe", b"b"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"image": BLOBS[:2], "id": lying}), tmp_path / "a.parquet", row_group_size=1)
+    items, unread, _ = walked(tmp_path / "a.parquet", ShardSettings(name_column="id"))
+    assert [name for name, _ in items] == [r"a.parquet/\xff\xfe", "a.parquet/b"] and unread == []
+
+
+@pytest.mark.parametrize("options", [{}, {"image_column": "image"}, {"image_column": "jpg", "name_column": "image"}])
+def test_a_column_that_stands_twice_is_not_chosen(tmp_path, options):
+    columns, names = [pa.array(BLOBS)] * 2, ["image"] * 2
+    if "name_column" in options:
+        columns, names = [*columns, pa.array(BLOBS)], [*names, "jpg"]
+    pq.write_table(pa.Table.from_arrays(columns, names), tmp_path / "a.parquet")
+    with pytest.raises(VipError, match=r"several columns are called image"):
+        walked(tmp_path / "a.parquet", ShardSettings(**options))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from storage.items import RangePlace, RowPlace, read_rows
+from storage.items import Column, RangePlace, RowPlace, read_rows
 from vip.sharding.scan import Member, SourceScan
 
 
@@ -21,7 +21,7 @@ def spool_rows(members: tuple[Member, ...], target: Path) -> tuple[Member, ...]:
 
     The members keep their old places too. What cannot be read is left as it is; the shard that needs it will say so.
     """
-    wanted: dict[tuple[str, str, int], dict[int, int]] = defaultdict(dict)
+    wanted: dict[tuple[str, Column, int], dict[int, int]] = defaultdict(dict)
     for number, member in enumerate(members):
         place = member.places[0]
         if isinstance(place, RowPlace) and needs_spool([member]):

@@ -394,6 +394,20 @@ def encrypted() -> bytes:
     return parquet({"image": PNGS}, encryption_properties=properties)
 
 
+def doubled(*values: bytes) -> bytes:
+    """Every value in a column of its own, all of one name."""
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([value]) for value in values], ["image"] * len(values)), out)
+    return out.getvalue()
+
+
+def names_that_are_no_text(*names: bytes) -> bytes:
+    """Images under names whose bytes are no UTF-8, in row groups of one."""
+    lying = pa.array(names, pa.binary()).view(pa.string())
+    images = pa.StructArray.from_arrays([pa.array(PNGS[: len(names)]), lying], ["bytes", "path"])
+    return parquet({"image": images}, row_group_size=1)
+
+
 _bad = "rejected: damaged_parquet"
 file(
     "Parquet: as Hugging Face writes it",
@@ -424,6 +438,19 @@ file(
     "rejected: wrong_schema",
     "a.parquet",
     lambda: parquet({"one": PNGS, "two": PNGS}),
+)
+file("Parquet: two columns of one name", "rejected: wrong_schema", "a.parquet", lambda: doubled(*PNGS[:2]))
+file(
+    "Parquet: a struct made flat, its dots in the names",
+    "5 samples",
+    "a.parquet",
+    lambda: parquet({"image.bytes": PNGS, "image.path": ["same.png"] * 5}),
+)
+file(
+    "Parquet: a name that is no UTF-8",
+    "3 samples",
+    "a.parquet",
+    lambda: names_that_are_no_text(b"\xff\xfe.png", b"b.png", b"c.png"),
 )
 file("Parquet: no rows", "nothing", "a.parquet", lambda: parquet({"image": pa.array([], pa.binary())}))
 file("Parquet: no columns", "rejected: wrong_schema", "a.parquet", lambda: parquet({}))
