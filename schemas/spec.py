@@ -62,6 +62,17 @@ class ModelIdentity(_Section):
     quantization: str = ""
     declared: bool = False
 
+    @property
+    def served_name(self) -> str:
+        """The name it is asked under: as its server declares it, else ``nano@0123456789abcdef`` by its weights.
+
+        A dtype other than float32 and a quantisation follow, so that who serves the name says all that was settled.
+        """
+        if self.declared or not self.revision:
+            return self.id
+        dtype = "" if self.dtype == "float32" else self.dtype
+        return "-".join(filter(None, (f"{self.id}@{self.revision[:16]}", dtype, self.quantization)))
+
 
 class Sampling(_Section):
     """Sampling values sent with every request; the seed of a draw is ``seed + draw``."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     "--host", default="127.0.0.1", show_default=True, help="Address; beyond loopback VIP_API_KEY must be set."
 )
 @click.option("--max-model-len", type=click.IntRange(64), help="Context in tokens. [default: 256 for nano]")
-@click.option("--dtype", default="auto", show_default=True, help="As vLLM names it; nano runs in float32.")
+@click.option("--dtype", default="auto", show_default=True, help="As vLLM names it; auto is that of the checkpoint.")
+@click.option("--quantization", default="", help="As vLLM names it. [default: as the checkpoint is]")
 @click.option("--replicas", type=click.IntRange(1, 64), default=1, show_default=True, help="Servers on this host.")
 @click.option(
     "--endpoints-file", type=click.Path(path_type=Path), help="Keeps the endpoints that live, for vip caption."
@@ -34,6 +35,7 @@ def command(
     host: str,
     max_model_len: int | None,
     dtype: str,
+    quantization: str,
     replicas: int,
     endpoints_file: Path | None,
     arguments: tuple[str, ...],
@@ -42,15 +44,15 @@ def command(
 ) -> None:
     """Serve a captioning model with vLLM until Ctrl-C, and print the endpoints when they answer.
 
-    It is served under a name that carries the digest of its weights. What follows `--` goes to vLLM, such
-    as `-- --data-parallel-size 4`. Replicas take ports that follow --port, and equal parts of the GPUs.
+    It is served under a name that carries the digest of its weights, dtype and quantization. What follows `--`
+    goes to vLLM, such as `-- --data-parallel-size 4`; where it can change an answer the name says so too.
+    Replicas take ports that follow --port, and equal parts of the GPUs.
     """
     from flows.console import console
     from flows.run import scratch_folder
     from vip.serving.engine import Engine
     from vip.serving.replicas import Replicas
 
-    nano = model == "nano"
     logs = scratch_folder(root) / "logs"
     console.quiet = as_json
 
@@ -58,12 +60,11 @@ def command(
         return Engine(
             model,
             log=logs / ("serve.log" if replicas == 1 else f"serve-{number}.log"),
-            model_id=Path(model).name,
             port=at,
             host=host,
-            dtype="float32" if nano else dtype,
-            max_model_len=max_model_len or (256 if nano else None),
-            eager=nano,
+            dtype=dtype,
+            quantization=quantization,
+            max_model_len=max_model_len,
             arguments=arguments,
             devices=devices,
         )

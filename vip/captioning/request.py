@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schemas.canonical import fingerprint, sha256_hex
 from schemas.region import BrushRegion, CentreRegion, FileRegion, Region, SidesRegion, View
-from schemas.spec import CaptionSpec, ModelIdentity, Part
+from schemas.spec import CaptionSpec, Part
 from vip.captioning.images import image_name, original_url, rendered_url, sends_original
 from vip.captioning.rows import Row
 
@@ -57,7 +57,7 @@ class RequestBuilder:
 
     def __init__(self, spec: CaptionSpec) -> None:
         self.spec = spec
-        self.model_name = served_model_name(spec.model)
+        self.model_name = spec.model.served_name
         self._templates: dict[tuple[str, str, str, int, bool], Template] = {}
 
     def request(self, row: Row, part: Part, draw: int, shorter: bool = False) -> Request:
@@ -114,11 +114,6 @@ def request_body(spec: CaptionSpec, model_name: str, text: str, part: Part, draw
     if part in spec.constraint:
         body["structured_outputs"] = spec.constraint[part]
     return body
-
-
-def served_model_name(model: ModelIdentity) -> str:
-    """The name a model is asked under: with its weights digest where we know it, else as its server declares it."""
-    return model.id if model.declared or not model.revision else f"{model.id}@{model.revision[:16]}"
 
 
 def describe_region(region: Region) -> str:

@@ -11,17 +11,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from schemas.canonical import fingerprint, sha256_hex
 from schemas.endpoint import API_KEY
 from schemas.errors import VipError
-from schemas.spec import CaptionSpec
-from storage.models import find_model, model_digest
+from schemas.spec import CaptionSpec, ModelIdentity
+from storage.models import find_model, nano_folder
 from vip.processes import OwnedProcess, free_port, last_lines, wait_until
 from vip.serving.http import api_key
-from vip.serving.identity import model_label, served_name
+from vip.serving.identity import local_identity
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not listened at
-_OURS = ("--host", "--port", "--model", "--served-model-name", "--api-key")
+_OURS = (
+    *("--host", "--port", "--model", "--served-model-name", "--api-key", "--config"),
+    *("--dtype", "--quantization", "-q", "--max-model-len"),
+)
+_PLACING = {
+    *("--data-parallel-size", "-dp", "--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp"),
+    *("--gpu-memory-utilization", "--kv-cache-memory-bytes", "--max-num-seqs", "--max-num-batched-tokens"),
+    *("--enable-prefix-caching", "--no-enable-prefix-caching", "--mm-processor-cache-gb", "--cpu-offload-gb"),
+    *("--disable-log-stats", "--uvicorn-log-level"),
+}
+"""Arguments of vLLM that say where and how fast it answers, and never what; any other is told by the served name."""
 STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
 """Without ``disable_any_whitespace`` a small model answers a JSON schema with white space until it is cut."""
 
@@ -51,19 +62,18 @@ class Engine:
     """A vLLM server as a subprocess, for one model folder or hub id.
 
     Use it as a context manager, or call :meth:`start` and :meth:`stop`. Whatever happens to this process, the server
-    and its children end. With a key in ``VIP_API_KEY`` the server asks it of everyone.
+    and its children end. With a key in ``VIP_API_KEY`` the server asks it of everyone. The served name carries the
+    digest of the weights and all that was told and can change an answer: nobody else's answers are taken for its own.
 
     Args:
         model: ``nano``, a local model folder, or a hub id.
-        model_id: first half of the served name, the second is the digest of the weights; how the model is called where
-            None.
         log: file for the server's output.
         port: TCP port; a free one where None.
         host: address to listen at; beyond loopback a key is demanded.
-        dtype: as vLLM names it.
-        max_model_len: context in tokens; vLLM's own choice where None.
-        eager: no compilation; quicker to start, and what a small model on a CPU wants.
-        ready_seconds: deadline for the first healthy answer.
+        dtype: as vLLM names it; ``auto`` for that of the checkpoint.
+        quantization: as vLLM names it.
+        max_model_len: context in tokens; 256 for nano and vLLM's own choice for others where None.
+        ready_seconds: deadline for the first healthy answer; 500 for nano and 1800 for others where None.
         arguments: further arguments for vLLM.
         devices: GPUs that it sees, as ``CUDA_VISIBLE_DEVICES`` names them; all where None.
 
@@ -75,28 +85,29 @@ class Engine:
         self,
         model: str | Path,
         log: Path,
-        model_id: str | None = None,
         port: int | None = None,
         host: str = "127.0.0.1",
-        dtype: str = "float32",
-        max_model_len: int | None = 256,
-        eager: bool = True,
-        ready_seconds: float = 500.0,
+        dtype: str = "auto",
+        quantization: str = "",
+        max_model_len: int | None = None,
+        ready_seconds: float | None = None,
         arguments: tuple[str, ...] = (),
         serve_python: Path | None = None,
         devices: str | None = None,
     ) -> None:
         if host not in _LOOPBACK and api_key() is None:
             raise VipError(f"{host} is open to others, and there is no key to keep them out", f"set {API_KEY}")
-        for taken in {argument.partition("=")[0] for argument in arguments} & set(_OURS):
+        for taken in {_name(argument) for argument in arguments} & set(_OURS):
             raise VipError(f"{taken} is not for vLLM to be told", f"use the option of `vip serve`, or {API_KEY}")
+        identity = local_identity(model, dtype=dtype, quantization=quantization)
         folder = find_model(str(model), "captioner")
         self.model, self.log, self.host = str(folder), log, host
         self.port = port or free_port(host)
-        self.ready_seconds, self._devices = ready_seconds, devices
+        small = folder == nano_folder("captioner")
+        self.ready_seconds, self._devices = ready_seconds or (500.0 if small else 1800.0), devices
         self.python = serve_python or find_serve_python()
-        self.served_name = served_name(model_label(model_id or model), model_digest(folder))
-        self._command = self._build_command(dtype, max_model_len, eager, arguments)
+        self.served_name = "-".join(filter(None, (identity.served_name, _changing(arguments))))
+        self._command = self._build_command(identity, max_model_len or (256 if small else None), small, arguments)
         self._process: OwnedProcess | None = None
 
     @property
@@ -167,16 +178,18 @@ class Engine:
         return last_lines(self.log, 3)
 
     def _build_command(
-        self, dtype: str, max_model_len: int | None, eager: bool, arguments: tuple[str, ...]
+        self, identity: ModelIdentity, max_model_len: int | None, eager: bool, arguments: tuple[str, ...]
     ) -> list[str]:
         command = [str(self.python), "-m", "vllm.entrypoints.openai.api_server", "--model", self.model]
         command += ["--served-model-name", self.served_name, "--host", self.host, "--port", str(self.port)]
-        command += ["--dtype", dtype, "--structured-outputs-config", json.dumps(STRUCTURED_OUTPUTS)]
+        command += ["--dtype", identity.dtype, "--structured-outputs-config", json.dumps(STRUCTURED_OUTPUTS)]
         # One line a request would be the largest file of a long run.
         command += ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
+        if identity.quantization:
+            command += ["--quantization", identity.quantization]
         if max_model_len:
             command += ["--max-model-len", str(max_model_len)]
-        if eager:
+        if eager:  # no compilation: quicker to start, and what a small model on a CPU wants
             command += ["--enforce-eager"]
         return command + list(arguments)
 
@@ -202,19 +215,32 @@ class Engine:
 
 
 def engine_for(spec: CaptionSpec, model: str | None, log: Path, **settings: Any) -> Engine:
-    """The engine that answers a resolved spec: its dtype, and what its kind of model wants.
+    """The engine that answers a resolved spec, served as the spec says.
 
     Args:
         model: as given to ``resolve_spec``; the spec's own where None.
         settings: further arguments of :class:`Engine`, such as ``port`` or ``arguments``.
     """
-    small = spec.model.dtype == "float32"
-    defaults: dict[str, Any] = {"dtype": spec.model.dtype or "auto", "eager": small, "max_model_len": None}
-    if small:
-        defaults["max_model_len"] = 256
-    else:
-        defaults["ready_seconds"] = 1800.0
-    return Engine(model or spec.model.id, log, spec.model.id, **{**defaults, **settings})
+    served = {"dtype": spec.model.dtype, "quantization": spec.model.quantization}
+    return Engine(model or spec.model.id, log, **{**served, **settings})
+
+
+def _name(argument: str) -> str:
+    """The option that an argument names; vLLM takes underscores for dashes."""
+    name = argument.partition("=")[0]
+    return name.replace("_", "-") if name.startswith("--") else name
+
+
+def _changing(arguments: tuple[str, ...]) -> str:
+    """A short hash over the arguments that can change an answer, of a file what it holds; empty where none can."""
+    told: list[str] = []
+    placing = False
+    for argument in arguments:
+        placing = _name(argument) in _PLACING if argument.startswith("-") else placing
+        if not placing:
+            name, _, value = argument.rpartition("=")
+            told += [name, sha256_hex(Path(value).read_bytes()) if os.path.isfile(value) else value]  # noqa: PTH113
+    return fingerprint(told)[:8] if told else ""
 
 
 def is_healthy(endpoint: str, timeout: float = 2.0) -> bool:

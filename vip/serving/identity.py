@@ -9,30 +9,48 @@ from urllib.parse import urlsplit
 from schemas.endpoint import refuse_secrets
 from schemas.errors import VipError
 from schemas.spec import ModelIdentity
-from storage.models import model_digest
+from storage.models import find_model, model_digest
 from vip.serving.http import fetch
 
-
-def served_name(model_id: str, digest: str) -> str:
-    """The name a checkpoint is served under, such as ``nano@0123456789abcdef``; it carries the weights digest."""
-    return f"{model_id}@{digest[:16]}"
+_SHORT = {"half": "float16", "float": "float32"}
+"""vLLM's other words for two dtypes."""
 
 
-def model_label(model: str | Path) -> str:
-    """How a model is called: ``nano`` or a hub id as it stands, a local folder by its own name, wherever it lies."""
-    return Path(model).resolve().name if Path(model).is_dir() else str(model)
-
-
-def local_identity(model_id: str, folder: Path, server: str, dtype: str) -> ModelIdentity:
-    """The identity of a local checkpoint, known before any server runs.
+def local_identity(model: str | Path, server: str = "", dtype: str = "auto", quantization: str = "") -> ModelIdentity:
+    """The identity of a local checkpoint, known before any server runs; who serves it and who asks it call it so.
 
     Args:
-        model_id: first half of its served name.
-        folder: of the checkpoint.
+        model: ``nano`` or a hub id, which are its id as they stand, or a local folder, whose own name is, wherever it
+            lies.
         server: name and version, such as ``vllm 0.32.0``.
-        dtype: as served.
+        dtype: as vLLM names it; ``auto`` or nothing for that of the checkpoint.
+        quantization: as vLLM names it.
+
+    Raises:
+        VipError: where the model is not to be had.
     """
-    return ModelIdentity(id=model_id, revision=model_digest(folder), server=server, dtype=dtype)
+    folder = find_model(str(model), "captioner")
+    place = Path(model).expanduser()
+    return ModelIdentity(
+        id=place.resolve().name if str(model) != "nano" and place.is_dir() else str(model),
+        revision=model_digest(folder),
+        server=server,
+        dtype=_own_dtype(folder) if dtype in ("", "auto") else _SHORT.get(dtype, dtype),
+        quantization=quantization,
+    )
+
+
+def _own_dtype(folder: Path) -> str:
+    """The dtype that a checkpoint says it is in; float32 where it says nothing, as transformers takes it.
+
+    vLLM's own ``auto`` may choose another by the device, so that two hosts would serve two models under one name.
+    """
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) if path.exists() else {}
+    for part in (config, config.get("text_config") or {}):
+        if said := part.get("dtype") or part.get("torch_dtype"):
+            return str(said)
+    return "float32"
 
 
 @functools.cache

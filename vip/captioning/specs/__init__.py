@@ -75,9 +75,9 @@ def resolve_spec(
 
 
 def resolve_model(declared: ModelIdentity, model: str | None, endpoint: str | None) -> ModelIdentity:
-    """Who will answer: checked by weights digest where the checkpoint is at hand, else as declared."""
+    """Who will answer: checked by digest, dtype and quantisation where the checkpoint is at hand, else as declared."""
     from vip.serving.engine import find_serve_python
-    from vip.serving.identity import local_identity, model_label, served_models, server_version, vllm_version
+    from vip.serving.identity import local_identity, served_models, server_version, vllm_version
 
     name = model or declared.id
     if declared.declared:
@@ -85,17 +85,12 @@ def resolve_model(declared: ModelIdentity, model: str | None, endpoint: str | No
     served = served_models(endpoint) if endpoint is not None else []
     if endpoint is not None and name in served:
         return _declared(declared.model_copy(update={"id": name}), endpoint)
-    folder = find_model(name, "captioner")
-    model_id = model_label(name)
-    dtype = declared.dtype or "float32"
-    if endpoint is None:
-        return local_identity(model_id, folder, f"vllm {vllm_version(find_serve_python())}", dtype)
-    identity = local_identity(model_id, folder, server_version(endpoint), dtype)
-    wanted = f"{identity.id}@{identity.revision[:16]}"
-    if wanted not in served:
+    server = f"vllm {vllm_version(find_serve_python())}" if endpoint is None else server_version(endpoint)
+    identity = local_identity(name, server, declared.dtype, declared.quantization)
+    if endpoint is not None and identity.served_name not in served:
         raise VipError(
-            f"endpoint {endpoint} serves {', '.join(served) or 'nothing'}, the spec needs {wanted}",
-            "serve that model with `vip serve`, or name the served one with --model",
+            f"endpoint {endpoint} serves {', '.join(served) or 'nothing'}, the spec needs {identity.served_name}",
+            "serve that model, dtype and quantization with `vip serve`, or name the served one with --model",
         )
     return identity
 
