@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.canonical import sha256_hex
 from schemas.region import BrushRegion, CentreRegion, Region, View, params_of
@@ -19,6 +19,14 @@ class Bank(BaseModel):
     view: View = View(width=64, height=64)
     regions: tuple[Region, ...] = Field(default=(CentreRegion(),), min_length=1)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> "Bank":
+        named: dict[str, dict[str, Any]] = {}
+        for region in self.regions:
+            if named.setdefault(region.id, params_of(region)) != params_of(region):
+                raise ValueError(f"two regions are both called {region.id}; make them differ by 0.0001 or more")
+        return self
 
     def pairs(self, image_sha256: str) -> list[tuple[View, Region]]:
         """The pairs of one image, always the same for the same bank and image."""

@@ -78,7 +78,8 @@ class EvaluateConfig(BaseModel):
         unpasted: also compare the pictures as the model left them, before the known part is pasted back, under
             ``frechet_distance_unpasted`` and so on.
         floor: also compare as many other real images with the real ones of the exam.
-        batch_size: images sampled at a time; it decides speed and memory, not what is measured.
+        batch_size: images sampled at a time, for speed and memory; in another batch kernels round otherwise, up to a
+            grey level here and there, so that the samples' key holds it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -135,4 +136,10 @@ class EvaluateConfig(BaseModel):
 
     def sampler(self) -> dict[str, float | int]:
         """What decides a picture beside the checkpoint, the image and the text."""
-        return {"steps": self.steps, "guidance": self.guidance, "feather": self.feather, "seed": self.seed}
+        return {
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "feather": self.feather,
+            "seed": self.seed,
+            "batch": self.batch_size,
+        }

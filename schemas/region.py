@@ -4,9 +4,13 @@ A *view* turns original bytes into an array of pixels; a *region* is a mask in t
 1 = generate (the surrounding), 0 = keep (the centre), the convention of Stable Diffusion inpainting.
 """
 
+import json
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from schemas.canonical import canonical_json
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -109,14 +113,42 @@ class FileRegion(_Frozen):
 
 Region = Annotated[CentreRegion | SidesRegion | BrushRegion | FileRegion, Field(discriminator="kind")]
 
+_REGION: TypeAdapter[Region] = TypeAdapter(Region)
+
 
 def params_of(region: Region) -> dict[str, Any]:
     """What of a region goes into keys: all but where the file of a mask lies."""
     return region.model_dump(mode="json", exclude={"path"})
 
 
+def region_json(region: Region) -> str:
+    """Canonical JSON of a region for the columns that keep it whole; :func:`read_region` finds its mask again."""
+    return canonical_json(params_of(region)).decode()
+
+
+def read_region(text: str, masks: Mapping[str, str] | None = None) -> Region:
+    """The region that a table holds.
+
+    Args:
+        text: of :func:`region_json`.
+        masks: of :func:`masks_of`; only who renders a mask needs to know where its file lies.
+    """
+    value = json.loads(text)
+    if value["kind"] == "file":
+        value.setdefault("path", (masks or {}).get(value["sha256"], value["sha256"]))
+    return _REGION.validate_python(value)
+
+
+def masks_of(regions: Iterable[Region]) -> dict[str, str]:
+    """Hash of a mask's file -> where it lies on this machine; stands in stats, which are in no key or digest."""
+    return {region.sha256: region.path for region in regions if isinstance(region, FileRegion)}
+
+
 def alike(captioned: Region, wanted: Region) -> bool:
-    """Whether a captioned region is the wanted one; brush strokes have a seed for each image and match by cover."""
+    """Whether a captioned region is the wanted one; brush strokes have a seed for each image and match by cover.
+
+    The id of a region is rounded, so that two regions with other masks may share it.
+    """
     if isinstance(captioned, BrushRegion) and isinstance(wanted, BrushRegion):
         return captioned.cover == wanted.cover
-    return captioned.id == wanted.id
+    return params_of(captioned) == params_of(wanted)

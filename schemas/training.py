@@ -31,6 +31,7 @@ class ShardCaptions(_Record):
         samples: the shard's samples table (Parquet, ``schemas.tables.SAMPLES``).
         captions: its captions (Parquet, ``schemas.tables.CAPTIONS``).
         dataset: name of the dataset, for weights in a mixture.
+        masks: hash of a mask's file -> where it lies, of all that the captions were asked with.
         latents, embeddings: local folders with what was precomputed of them, see :mod:`vip.diffusion.precompute`.
     """
 
@@ -38,6 +39,7 @@ class ShardCaptions(_Record):
     samples: str
     captions: str
     dataset: str = "images"
+    masks: dict[str, str] = {}
     latents: str | None = None
     embeddings: str | None = None
 

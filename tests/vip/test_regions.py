@@ -58,6 +58,11 @@ def test_the_bank_gives_each_image_its_own_strokes():
     assert one[0] == other[0] and one[1] != other[1]
 
 
+def test_the_bank_refuses_two_regions_of_one_name():
+    with pytest.raises(ValueError, match=r"two regions are both called centre-0\.5156; make them differ by"):
+        Bank(regions=(CentreRegion(keep=0.515625), CentreRegion(keep=0.51563)))
+
+
 def test_a_mask_file_is_the_one_that_was_named_or_refused(tmp_path):
     file = tmp_path / "mask.png"
     Image.fromarray(np.repeat([[0], [255]], 32, axis=0).repeat(64, axis=1).astype(np.uint8)).save(file)
@@ -76,6 +81,7 @@ def test_a_mask_file_is_the_one_that_was_named_or_refused(tmp_path):
     [
         (CentreRegion(keep=0.5), "nano-centre", True),
         (CentreRegion(keep=0.7), "nano-centre", False),
+        (CentreRegion(keep=0.50001), "nano-centre", False),
         (BrushRegion(cover=0.5, seed=7), "nano-brush", True),
         (BrushRegion(cover=0.4), "nano-brush", False),
     ],

@@ -4,16 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from schemas.bank import Bank
+from schemas.canonical import canonical_json
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.prompt import total_prompt
+from schemas.region import region_json
 from schemas.spec import CaptionSpec
 from schemas.tables import CAPTION_REJECTS, CAPTIONS
 from storage.answers import Answers
 from storage.store import ArtifactStore
 from storage.tables import write_table
 from vip.captioning.judge import Answered, Caption, Judge, Needs, Rejected
-from vip.captioning.rows import Row, read_samples, region_json, shard_rows
+from vip.captioning.rows import Row, read_samples, shard_rows
 from vip.captioning.specs import tokenizer_folder
 from vip.captioning.tokens import load_counter
 
@@ -85,7 +87,7 @@ def write_projection(folder: Path, rows: list[Row], judge: Judge, answers: Answe
             "image_sha256": row.sample.image_sha256,
             "view": row.view.id,
             "region": row.region.id,
-            "view_json": region_json(row.view),
+            "view_json": canonical_json(row.view.model_dump(mode="json")).decode(),
             "region_json": region_json(row.region),
             "spec_id": spec_id,
             "request_ids": [request.request_id for request in decided.requests],

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from schemas.bank import Bank
-from schemas.canonical import canonical_json, fingerprint
+from schemas.canonical import fingerprint
 from schemas.manifest import Manifest
 from schemas.region import Region, View
 from storage.store import ArtifactStore
@@ -57,8 +57,3 @@ def shard_rows(samples: list[Sample], bank: Bank) -> Iterator[Row]:
             if (view.id, region.id) not in seen:
                 seen.add((view.id, region.id))
                 yield Row(sample, view, region)
-
-
-def region_json(value: View | Region) -> str:
-    """Canonical JSON of a view or region, for the columns that keep them whole."""
-    return canonical_json(value.model_dump(mode="json")).decode()

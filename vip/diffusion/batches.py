@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from schemas.region import Region
+from schemas.region import read_region
 from schemas.train_config import TrainConfig
 from schemas.training import ShardCaptions
 from vip.diffusion.batch import Batch, Shape
@@ -22,8 +21,6 @@ from vip.diffusion.levels import plan_levels
 from vip.diffusion.order import SHARDS_MIXED, Order
 from vip.diffusion.prompt import Prompt
 from vip.regions.mask import render_mask
-
-_REGION: TypeAdapter[Region] = TypeAdapter(Region)
 
 
 class _Draw(NamedTuple):
@@ -110,7 +107,7 @@ class Batches(IterableDataset[Batch]):
         embeddings: Callable[[int], Embeddings | None],
     ) -> Batch:
         config, shape = self._config, self._shape
-        regions = [_REGION.validate_json(draw.caption.region_json) for draw in draws]
+        regions = [read_region(draw.caption.region_json, self._shards[draw.shard].masks) for draw in draws]
         mask = torch.from_numpy(np.stack([render_mask(region, config.view) for region in regions]))[:, None].float()
         keys = [(draw.example.image_sha256, draw.caption.region) for draw in draws]
         held = [latents(draw.shard) for draw in draws]

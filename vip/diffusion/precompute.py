@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from schemas.bank import Bank
 from schemas.manifest import ArtifactRef, Manifest, Recipe
+from schemas.region import masks_of
 from schemas.train_config import TrainConfig
 from schemas.training import PrecomputeJob, PrecomputeProgress, ShardCaptions
 from storage.models import model_artifact
@@ -95,6 +96,7 @@ def place(store: ArtifactStore, shard: ArtifactRef, captions: ArtifactRef) -> Sh
         tar=store.place(held, "samples.tar"),
         samples=store.place(held, "samples.parquet"),
         captions=store.place(rows, "captions.parquet"),
+        masks=masks_of(_bank(rows).regions),
     )
 
 

@@ -4,19 +4,14 @@ import random
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter
-
 from schemas.bank import Bank
 from schemas.errors import VipError
 from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
 from schemas.manifest import ArtifactRef, Manifest
-from schemas.region import Region, View, alike
+from schemas.region import BrushRegion, Region, View, alike, read_region
 from schemas.tables import CAPTIONS, SAMPLES
 from storage.store import ArtifactStore
 from storage.tables import read_table
-
-_REGION: TypeAdapter[Region] = TypeAdapter(Region)
-
 
 ALONGSIDE = "alongside/"
 
@@ -153,8 +148,9 @@ def _captions(
             sha = row["image_sha256"]
             if row["view"] != view.id or sha in texts:
                 continue
-            captioned = _REGION.validate_json(row["region_json"])
+            captioned = read_region(row["region_json"])
             if alike(captioned, region):
                 texts[sha] = Text(row["caption_id"], row["centre"], row["surrounding"], ref)
-                regions[sha] = captioned
+                # The strokes are those that were captioned; a mask file lies where the exam says.
+                regions[sha] = captioned if isinstance(captioned, BrushRegion) else region
     return texts, regions

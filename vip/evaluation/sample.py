@@ -12,7 +12,7 @@ from PIL import Image
 from schemas.canonical import fingerprint, sha256_hex
 from schemas.evaluate_config import PROMPTS_OF, EvaluateConfig
 from schemas.manifest import Manifest, Recipe
-from schemas.region import View
+from schemas.region import View, masks_of, params_of, region_json
 from schemas.tables import GENERATED
 from storage.shards import read_one
 from storage.store import ArtifactStore
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 TAR = "generated.tar"
 TABLE = "samples.parquet"
+FORMAT = 2
+"""Raised when the same images, regions and texts make other files, or when the key says more."""
 
 NOISE = "control:noise"
 
@@ -70,7 +72,7 @@ def make_samples(
     told = (texts[item.image_sha256] for item in items)
     captions = {text.source.key: text.source for text in told if text is not None}
     members = [
-        [item.image_sha256, item.view.id, item.region.id, getattr(texts[item.image_sha256], "caption_id", "")]
+        [item.image_sha256, item.view.id, params_of(item.region), getattr(texts[item.image_sha256], "caption_id", "")]
         for item in items
     ]
     recipe = Recipe(
@@ -88,7 +90,7 @@ def make_samples(
             "members": fingerprint(members),
             "sampler": {"seed": config.seed, "feather": config.feather} if setting == NOISE else config.sampler(),
             "view": items[0].view.model_dump(mode="json"),
-            "format": 1,
+            "format": FORMAT,
         },
     )
 
@@ -105,7 +107,9 @@ def make_samples(
                     rows.append(row)
         progress(f"sampling, {setting}", len(items), len(items))
         count = write_table(folder / TABLE, rows, GENERATED)
-        return {"rows": {TABLE: count, TAR: 2 * count}, "images": count}
+        stats = {"rows": {TABLE: count, TAR: 2 * count}, "images": count}
+        # The table does not say where the files of masks lie, and who draws the known part needs to know.
+        return {**stats, "masks": masks} if (masks := masks_of(item.region for item in items)) else stats
 
     return store.build(recipe, build)[0]
 
@@ -145,7 +149,7 @@ def _batch(
         row = {
             "image_sha256": item.image_sha256,
             "view_json": item.view.model_dump_json(),
-            "region_json": item.region.model_dump_json(),
+            "region_json": region_json(item.region),
             "setting": setting,
             "caption_id": text.caption_id if text else None,
             "center_prompt": text.center if text else "",

@@ -82,7 +82,7 @@ def _spec(index: LineageIndex, owner: sqlite3.Row, dump: dict[str, Any], row: Re
         "spec_id": row["spec_id"],
         "answers_id": named["answers_id"] if named else None,
         "strategy": dump.get("strategy"),
-        "prompts": _prompts(dump, row),
+        "prompts": _prompts(owner, dump, row),
         "sampling": dump.get("sampling"),
         "constraint": dump.get("constraint"),
         "preprocessing": dump.get("preprocessing"),
@@ -93,20 +93,20 @@ def _spec(index: LineageIndex, owner: sqlite3.Row, dump: dict[str, Any], row: Re
     }
 
 
-def _prompts(dump: dict[str, Any], row: Record) -> dict[str, str]:
+def _prompts(owner: sqlite3.Row, dump: dict[str, Any], row: Record) -> dict[str, str]:
     """The text of each request as it was sent, its placeholders filled in."""
     templates = dump.get("templates", {})
     if not any("{" in text for text in templates.values()):
         return templates
-    from pydantic import TypeAdapter
-
-    from schemas.region import Region, View
+    from schemas.bank import Bank
+    from schemas.region import View, masks_of, read_region
     from schemas.spec import CaptionSpec
     from vip.captioning.request import RequestBuilder
 
     builder = RequestBuilder(CaptionSpec.model_validate({"name": "unnamed", **dump}))
     view = View.model_validate_json(row["view_json"])
-    region = TypeAdapter[Any](Region).validate_json(row["region_json"])
+    bank = Bank.model_validate(graph.loads(owner["stats"]).get("bank", {}))
+    region = read_region(row["region_json"], masks_of(bank.regions))
     return {part: builder.text(view, region, part) for part in builder.spec.parts}
 
 

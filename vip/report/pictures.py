@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from pydantic import TypeAdapter
 
 from schemas.manifest import Manifest
-from schemas.region import Region, View
+from schemas.region import View, read_region
 from schemas.tables import GENERATED, SAMPLES
 from storage.shards import read_one
 from storage.store import ArtifactStore
@@ -19,8 +18,6 @@ from vip.evaluation.features import read_generated
 from vip.evaluation.sample import TABLE
 from vip.regions.mask import render_mask
 from vip.regions.view import render_view
-
-_REGION: TypeAdapter[Region] = TypeAdapter(Region)
 
 
 class Made(NamedTuple):
@@ -59,11 +56,12 @@ def examples(store: ArtifactStore, samples: Mapping[str, Manifest], count: int) 
         wanted = {row["image_sha256"] for row in rows[setting]}
         pictures[setting] = {sha: pixels for sha, pixels in read_generated(store, made) if sha in wanted}
     first = next(iter(rows))
+    masks = samples[first].stats.get("masks")
     found = []
     for place, row in enumerate(rows[first]):
         sha = row["image_sha256"]
         view = View.model_validate_json(row["view_json"])
-        mask = render_mask(_REGION.validate_json(row["region_json"]), view)
+        mask = render_mask(read_region(row["region_json"], masks), view)
         real = render_view(_original(store, samples[first], sha), view)
         made_here = [
             Made(

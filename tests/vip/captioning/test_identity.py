@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from schemas.bank import Bank
 from schemas.canonical import sha256_hex
 from schemas.errors import VipError
-from schemas.region import BrushRegion, CentreRegion, FileRegion, SidesRegion, View
+from schemas.region import BrushRegion, CentreRegion, FileRegion, SidesRegion, View, masks_of, read_region
 from schemas.spec import CaptionSpec
+from schemas.tables import CAPTIONS
+from storage.tables import read_table
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, captions_of, jpeg, make_spec, run
 from vip.captioning.plan import plan_captions
@@ -231,3 +234,8 @@ def test_a_mask_is_named_by_its_content_wherever_it_lies(store, dataset, spec, s
         made.append(run(store, dataset, spec, [endpoint], scratch, BANK.model_copy(update={"regions": (region,)}))[0])
     assert made[0] == made[1] and server.requests == 24
     assert str(tmp_path) not in str(made[0].params)
+    captions = next(store.require(ref) for role, ref in made[0].inputs.items() if role.startswith("captions/"))
+    row = read_table(store.read(captions, "captions.parquet"), CAPTIONS).to_pylist()[0]
+    assert str(tmp_path) not in row["region_json"]
+    masks = masks_of(Bank.model_validate(captions.stats["bank"]).regions)
+    assert read_region(row["region_json"], masks).path == str(tmp_path / "here" / "mask.png")

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image
 from schemas.bank import Bank
 from schemas.manifest import Recipe
 from schemas.prompt import total_prompt
-from schemas.region import CentreRegion, View
+from schemas.region import CentreRegion, View, region_json
 from schemas.tables import CAPTIONS, SAMPLES
 from schemas.training import ShardCaptions
 from storage.shards import ShardWriter
@@ -115,7 +114,7 @@ def _caption(key, region, centre, surrounding):
         "view": VIEW.id,
         "region": region.id,
         "view_json": VIEW.model_dump_json(),
-        "region_json": json.dumps(region.model_dump(mode="json")),
+        "region_json": region_json(region),
         "spec_id": "spec",
         "centre": centre,
         "surrounding": surrounding,

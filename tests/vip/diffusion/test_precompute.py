@@ -5,22 +5,30 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
 from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.region import BrushRegion, CentreRegion, FileRegion, SidesRegion
+from schemas.tables import CAPTIONS
 from schemas.training import PrecomputeJob
 from storage.store import ArtifactStore
-from tests.vip.diffusion.data import publish, write_base, write_shards
+from storage.tables import read_table
+from tests.vip.diffusion.data import VIEW, publish, write_base, write_shards
 from tests.vip.diffusion.test_train import config, equal
+from vip.diffusion.batch import Shape
+from vip.diffusion.batches import Batches
+from vip.diffusion.census import take_census
 from vip.diffusion.precompute import place, precompute, recipes
 from vip.diffusion.train import train
 from vip.lineage.verify import verify
+from vip.regions.mask import render_mask
 
 BANK = (CentreRegion(), SidesRegion(left=0.5), BrushRegion())
 BOTH = ("latents", "embeddings")
@@ -170,3 +178,7 @@ def test_a_mask_file_is_in_no_key_and_is_found_where_the_captions_say(tmp_path, 
     precompute(make_job(tmp_path / "root", base, pairs, config(precompute=("latents",))))
     made = list(store.list("latents"))
     assert [one.stats["images"] for one in made] == [6, 6] and str(file) not in str([one.params for one in made])
+    data = [place(store, *pair) for pair in pairs]
+    assert str(file) not in str([read_table(Path(one.captions), CAPTIONS).to_pylist() for one in data])
+    batch = next(iter(Batches(data, take_census(data, config()), config(), Shape(4, 8, 8, 3, 1000))))
+    assert torch.equal(batch.masks[0, 0], torch.from_numpy(render_mask(region, VIEW)).float())

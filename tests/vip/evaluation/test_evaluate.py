@@ -1,12 +1,16 @@
 """An exam: pinned images and texts, pictures that do not depend on batches, work that is never done twice."""
 
+import shutil
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from schemas.bank import Bank
+from schemas.canonical import sha256_hex
 from schemas.errors import VipError
 from schemas.evaluate_config import PRESETS, EvaluateConfig
-from schemas.region import BrushRegion
+from schemas.region import BrushRegion, CentreRegion, FileRegion, View
 from schemas.tables import GENERATED, METRICS
 from storage.store import ArtifactStore
 from storage.tables import read_table
@@ -117,15 +121,43 @@ def test_each_setting_tells_the_model_its_own_text(world):
         )
 
 
-def test_a_picture_does_not_depend_on_its_batch(world):
+def test_a_picture_depends_on_its_batch_by_rounding_alone_and_its_key_says_so(world):
     store, dataset, prompts, checkpoint = world
     few = evaluate(store, config(images=2, settings=("oracle",), batch_size=1), checkpoint, dataset, prompts)
     many = evaluate(store, config(), checkpoint, dataset, prompts)
     ours, theirs = generated(store, few)[2], generated(store, many)[2]
     assert len(ours) == 2
+    other = evaluate(store, config(batch_size=1), checkpoint, dataset, prompts)
+    assert other.inputs["samples/oracle/0"].key != many.inputs["samples/oracle/0"].key
     for sha, pixels in ours.items():
         gap = np.abs(pixels.astype(int) - theirs[sha].astype(int))
         assert gap.max() <= 1  # kernels may round differently with the size of the batch
+
+
+def examine(store, checkpoint, dataset, region, **changes):
+    alone = {"settings": ("unconditional",), "images": 2, "floor": False, "view": View(width=64, height=64)}
+    return evaluate(store, config(**alone, region=region, **changes), checkpoint, dataset, {})
+
+
+def test_regions_that_differ_by_less_than_their_ids_show_have_samples_of_their_own(world):
+    store, dataset, _, checkpoint = world
+    near, nearer = (examine(store, checkpoint, dataset, CentreRegion(keep=keep)) for keep in (0.515625, 0.51563))
+    assert near.inputs["samples/unconditional/0"].key != nearer.inputs["samples/unconditional/0"].key
+
+
+def test_samples_of_a_mask_file_are_the_same_wherever_it_lies(world, tmp_path):
+    store, dataset, _, checkpoint = world
+    Image.fromarray(np.repeat([[0, 255]], 32, axis=1).repeat(64, axis=0).astype(np.uint8)).save(tmp_path / "one.png")
+    shutil.copy(tmp_path / "one.png", tmp_path / "two.png")
+    sha256 = sha256_hex((tmp_path / "one.png").read_bytes())
+    regions = [FileRegion(path=str(tmp_path / name), sha256=sha256) for name in ("one.png", "two.png")]
+    made = examine(store, checkpoint, dataset, regions[0])
+    other = ArtifactStore(tmp_path / "root")
+    dataset, _, checkpoint = make_world(other, tmp_path / "pictures")
+    again = examine(other, checkpoint, dataset, regions[1])
+    assert made.inputs["samples/unconditional/0"] == again.inputs["samples/unconditional/0"]
+    (rows, *_) = generated(store, made, "unconditional")
+    assert str(tmp_path) not in str(rows)
 
 
 def test_a_second_time_makes_nothing(world, monkeypatch):
@@ -134,7 +166,7 @@ def test_a_second_time_makes_nothing(world, monkeypatch):
     calls = []
     monkeypatch.setattr("vip.evaluation.sample.Sampler.pipeline", property(lambda self: calls.append(self)))
     monkeypatch.setattr("vip.evaluation.networks.EfficientNetLite0.__call__", lambda *_: calls.append(1))
-    assert evaluate(store, config(batch_size=3), checkpoint, dataset, prompts) == first
+    assert evaluate(store, config(), checkpoint, dataset, prompts) == first
     assert not calls
 
 
