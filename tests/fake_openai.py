@@ -32,6 +32,7 @@ class FakeServer:
         capacity: requests answered a second at most; 0 for no bound.
         faults: asked in turn before every answer.
         log: file that gets the digest of every body that was asked, one a line.
+        version_faults: what /version answers with at first: statuses.
         api_key: what everything under /v1 demands, as vLLM does; empty for nothing.
     """
 
@@ -50,6 +51,7 @@ class FakeServer:
     keep_asked: bool = True
     port: int = 0
     version: str = "0"
+    version_faults: list[int] = field(default_factory=list)
     api_key: str = ""
     _free_at: float = 0.0
 
@@ -73,6 +75,8 @@ class FakeServer:
         return web.json_response({"object": "list", "data": [{"id": self.model, "object": "model"}]})
 
     async def _version(self, _: web.Request) -> web.Response:
+        if self.version_faults:
+            return web.Response(status=self.version_faults.pop(0))
         return web.json_response({"version": self.version})
 
     async def _health(self, _: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,9 @@ from vip.serving.http import fetch
 
 _SHORT = {"half": "float16", "float": "float32"}
 """vLLM's other words for two dtypes."""
+
+_AGAIN_AFTER = (0.5, 2.0)  # seconds
+_NO_SUCH_PATH = (404, 405)
 
 
 def local_identity(model: str | Path, server: str = "", dtype: str = "auto", quantization: str = "") -> ModelIdentity:
@@ -107,11 +111,33 @@ def served_models(endpoint: str) -> list[str]:
 
 
 def server_version(endpoint: str) -> str:
-    """Name and version of an endpoint's server as far as it says, such as ``vllm 0.32.0``; else ``unknown``."""
+    """Name and version of an endpoint's server, such as ``vllm 0.32.0``; ``unknown`` where it does not tell any.
+
+    A server that cannot tell now is asked again: the name is part of what decides an answer, so that another one would
+    have everything asked anew.
+
+    Raises:
+        VipError: where it cannot tell still.
+    """
     try:
-        return f"vllm {ask_endpoint(endpoint, '/version')['version']}"
-    except (VipError, KeyError, TypeError):
+        return f"vllm {json.loads(_ask_version(base_url(endpoint) + '/version'))['version']}"
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "unknown"
+
+
+def _ask_version(url: str) -> bytes:
+    """The body of the answer; none where there is no such path."""
+    for pause in (*_AGAIN_AFTER, None):
+        try:
+            return fetch(url)
+        except VipError as error:
+            if getattr(error.__cause__, "code", None) in _NO_SUCH_PATH:
+                return b""
+            if pause is None:
+                remedy = f"{error.remedy}, or state the server of a declared model in the spec"
+                raise VipError(error.reason, remedy) from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")
 
 
 def check_served(endpoint: str, name: str) -> None:

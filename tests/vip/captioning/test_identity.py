@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from aiohttp import web
 from PIL import Image
 
 from schemas.bank import Bank
@@ -21,6 +22,7 @@ from vip.captioning.plan import plan_captions
 from vip.captioning.request import RequestBuilder
 from vip.captioning.rows import Row, Sample
 from vip.captioning.specs import builtin_specs, load_spec, resolve_spec
+from vip.serving.identity import server_version
 
 VIEW = View(width=16, height=16)
 
@@ -217,6 +219,32 @@ def test_a_foreign_endpoint_is_declared_and_checked(tmp_path, tokenizer):
         assert spec.tokenizer.startswith(f"{tokenizer}@")
     with serving(FakeServer(model="others")) as url, pytest.raises(VipError):
         resolve_spec(str(path), endpoint=url)
+
+
+@pytest.mark.parametrize(("faults", "server"), [([503, 500], "vllm 9.9"), ([404], "unknown"), ([405], "unknown")])
+def test_a_server_that_cannot_tell_its_version_now_is_asked_again(faults, server, monkeypatch):
+    monkeypatch.setattr("vip.serving.identity._AGAIN_AFTER", (0.01, 0.01))
+    with serving(FakeServer(version="9.9", version_faults=faults)) as url:
+        assert server_version(url) == server
+
+
+def test_a_server_that_never_tells_is_no_unknown_one(monkeypatch):
+    monkeypatch.setattr("vip.serving.identity._AGAIN_AFTER", (0.01, 0.01))
+    with (
+        serving(FakeServer(version_faults=[503] * 3)) as url,
+        pytest.raises(VipError, match=r"/version answers 503 .*state the server"),
+    ):
+        server_version(url)
+
+
+@pytest.mark.parametrize("version", [None, [], {"a": 1}])
+def test_a_server_whose_version_is_of_another_shape_is_unknown(version, monkeypatch):
+    async def told(*_):
+        return web.json_response(version)
+
+    monkeypatch.setattr(FakeServer, "_version", told)
+    with serving(FakeServer()) as url:
+        assert server_version(url) == "unknown"
 
 
 def test_the_plan_asks_no_server(store, dataset, spec):
