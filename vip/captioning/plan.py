@@ -3,20 +3,26 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from schemas.bank import Bank
 from schemas.manifest import ArtifactRef, Manifest
 from schemas.spec import CaptionSpec
+from schemas.tables import CAPTION_REJECTS, CAPTIONS
 from storage.answers import Answers
 from storage.journal import recover
 from storage.store import ArtifactStore
+from storage.tables import read_table
 from vip.captioning.judge import Judge, Needs
 from vip.captioning.project import captions_recipe, make_judge
 from vip.captioning.request import Request
 from vip.captioning.rows import Row, read_samples, shard_rows
 from vip.captioning.stale import StaleRows, nearest_earlier
 from vip.sharding.pool import find_all
+
+_LOOKED_INTO = 8
+"""Shards that are opened to tell whether a caption set is of an earlier version of a dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +187,39 @@ def find_captions(
 
 
 def current_round(store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank: Bank) -> int:
-    """How many times the rejected rows of a dataset were retried: the last round that is complete, else 0."""
+    """How many times the rejected rows of a dataset were retried, in whatever version of it; else 0.
+
+    It is the highest round of a caption set by the same spec and bank that holds some of its images: what later draws
+    have won stays won when a dataset grows, and its new rows may be drawn as often.
+    """
     round = 0
-    while all(find_captions(store, dataset, spec, bank, round + 1)):
-        round += 1
+    for made in store.list("caption_set"):
+        params = made.params
+        if params["round"] > round and (params["spec_id"], params["bank"]) == (spec.spec_id, bank.params):
+            if _has_images_of(store, made, dataset, spec, bank):
+                round = params["round"]
     return round
+
+
+def _has_images_of(
+    store: ArtifactStore, caption_set: Manifest, dataset: Manifest, spec: CaptionSpec, bank: Bank
+) -> bool:
+    """Whether a caption set holds images of a dataset: a whole shard, else some in one of the first shards."""
+    shards, keys = dataset_shards(dataset), {ref.key for ref in caption_set.inputs.values()}
+    if any(captions_recipe(ref, spec, bank, caption_set.params["round"]).key in keys for ref in shards.values()):
+        return True
+    # A few new images change every shard of a small dataset, and keep nearly all of what is in it.
+    for prefix, ref in islice(shards.items(), _LOOKED_INTO):
+        images = {sample.image_sha256 for sample in read_samples(store, store.require(ref))}
+        for role, made in caption_set.inputs.items():
+            bits = role.removeprefix("captions/")
+            if bits.startswith(prefix) or prefix.startswith(bits):
+                captions = store.require(made)
+                for name, schema in (("captions.parquet", CAPTIONS), ("rejects.parquet", CAPTION_REJECTS)):
+                    rows = read_table(store.read(captions, name), schema, ["image_sha256"])
+                    if not images.isdisjoint(rows.column("image_sha256").to_pylist()):
+                        return True
+    return False
 
 
 def next_round(store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, bank: Bank) -> int:

@@ -19,7 +19,7 @@ from vip.captioning.ask import ask
 from vip.captioning.caption_set import make_caption_set
 from vip.captioning.compare import noise_floor, preview
 from vip.captioning.estimate import estimate
-from vip.captioning.plan import find_captions, next_round, plan_captions
+from vip.captioning.plan import current_round, dataset_shards, find_captions, next_round, plan_captions
 from vip.captioning.stale import differences
 from vip.lineage.diff import diff
 from vip.lineage.index import open_index
@@ -112,6 +112,35 @@ def test_only_rejected_rows_are_retried_with_a_new_draw(store, dataset, spec, se
     assert all(kept[row["caption_id"]] == row for row in captions)
     assert next_round(store, dataset, spec, BANK) == 1
     assert captions_of(store, first) == (captions, rejects)
+
+
+@pytest.mark.parametrize("more", [1, 32], ids=["one shard changes", "every shard changes"])
+def test_what_a_retry_won_stays_won_when_the_dataset_grows(
+    store, dataset, spec, server, endpoint, scratch, tmp_path, more
+):
+    server.text = lambda body: "nonsense" if b'"seed":0' in body and crc32(body) % 3 == 0 else "Center: a; Surrounding: b"
+    first, _ = run(store, dataset, spec, [endpoint], scratch)
+    run(store, dataset, spec, [endpoint], scratch, round=next_round(store, dataset, spec, BANK))
+    assert first.stats["rejected"] > 0
+    before = set(dataset_shards(dataset).values())
+    write_images(tmp_path / "images", more, seed=5)
+    grown = make_dataset(store, tmp_path / "images")
+    assert len(before - set(dataset_shards(grown).values())) == min(more, 4)
+    round = current_round(store, grown, spec, BANK)
+    asked = server.requests
+    made, _ = run(store, grown, spec, [endpoint], scratch, round=round)
+    assert round == 1 and made.stats["captions"] == 24 + more
+    assert server.requests - asked < 2 * more + 1  # the new rows alone
+    assert next_round(store, grown, spec, BANK) == 1
+
+
+def test_retries_of_other_images_are_no_retries_of_these(store, dataset, spec, server, endpoint, scratch, tmp_path):
+    server.text = lambda body: "nonsense"
+    for round in (0, 1):
+        run(store, dataset, spec, [endpoint], scratch, round=round)
+    other = make_dataset(store, write_images(tmp_path / "others", 24, seed=3))
+    assert current_round(store, other, spec, BANK) == 0
+    assert current_round(store, dataset, spec, BANK.model_copy(update={"regions": (SidesRegion(left=0.5),)})) == 0
 
 
 def test_an_answer_over_budget_is_asked_again_shorter(store, dataset, tokenizer, server, endpoint, scratch):
