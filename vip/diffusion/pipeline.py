@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
@@ -94,14 +95,18 @@ class VIPOutpaintPipeline(DiffusionPipeline):
         return cls(plain.vae, plain.text_encoder, plain.tokenizer, plain.unet, control, plain.scheduler)
 
     def save_pretrained(self, save_directory: str, *arguments: Any, **options: Any) -> None:
-        """Write the pipeline as diffusers does.
+        """Write the pipeline as diffusers does, but so that the files hold nothing that does not belong to it.
 
-        The file of a tokenizer also holds the padding and truncation of its last call, so that a pipeline that encoded
-        a text would be written otherwise than the same one that did not: a training that finds its last step done.
+        A config holds the path that its part was loaded from, so that one base in two folders would come out as two.
+        The file of a tokenizer holds the padding and truncation of its last call, so that a pipeline that encoded a
+        text would be written otherwise than the same one that did not: a training that finds its last step done.
         """
         backend = self.tokenizer.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
+        for part in (self, *self.components.values()):
+            if isinstance(part, ConfigMixin) and "_name_or_path" in part.config:
+                part.register_to_config(_name_or_path="")
         super().save_pretrained(save_directory, *arguments, **options)
 
     @property

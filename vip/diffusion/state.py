@@ -75,8 +75,9 @@ class States:
 
     A state is written beside its final name, every file flushed to disk, its hashes last, and then renamed: it is there
     whole or not at all. Of those up to the one just written all but the newest :data:`KEPT` go; what lies beyond it is
-    of a longer run, which may be gone on with. A lock is held meanwhile, so that trainings that share the folder neither
-    write one step at once nor read what another removes, and a draft that is found is of a process that is gone.
+    of a longer run, which may be gone on with. A lock is held meanwhile, so that trainings that share the folder
+    neither write one step at once nor read what another removes, and a draft that is found is of a process that is
+    gone.
     """
 
     def __init__(self, folder: Path) -> None:

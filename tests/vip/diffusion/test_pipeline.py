@@ -7,6 +7,7 @@ from PIL import Image
 from schemas.errors import VipError
 from schemas.region import BrushRegion, CentreRegion, View
 from tests.vip.diffusion.conftest import make_scheduler, make_text_encoder, make_tokenizer, make_unet, make_vae
+from tests.vip.diffusion.data import write_base
 from vip.diffusion.control import CTSControl
 from vip.diffusion.paste import feather_weights, paste_back
 from vip.diffusion.pipeline import VIPOutpaintPipeline
@@ -103,6 +104,22 @@ def test_from_base_puts_fresh_branches_on_an_inpainting_checkpoint(tmp_path):
     pipe.set_progress_bar_config(disable=True)
     assert [a.item() for _, a in pipe.control.fusion()] == [0.0] * 5
     assert run(pipe).shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+def test_what_is_saved_does_not_tell_where_its_base_lay(tmp_path, generations):
+    saved = []
+    for place in ("here", "elsewhere"):
+        write_base(tmp_path / place / "base")
+        pipe, folder = VIPOutpaintPipeline.from_base(str(tmp_path / place / "base")), tmp_path / place / "saved"
+        pipe.save_pretrained(folder)
+        if generations == 2:
+            folder = tmp_path / place / "again"
+            VIPOutpaintPipeline.from_pretrained(tmp_path / place / "saved").save_pretrained(folder)
+        files = (file for file in folder.rglob("*") if file.is_file())
+        saved.append({file.relative_to(folder).as_posix(): file.read_bytes() for file in files})
+    assert saved[0].keys() >= {"model_index.json", "unet/config.json", "vae/config.json", "control/config.json"}
+    assert saved[0] == saved[1] and not any(str(tmp_path).encode() in data for data in saved[0].values())
 
 
 def test_swapping_the_two_texts_changes_the_picture(pipe):
