@@ -31,7 +31,7 @@ class ClipScore:
         folder: a CLIP model with its tokenizer, as ``transformers`` saves it, weights as safetensors.
 
     Raises:
-        VipError: where it holds none.
+        VipError: where it holds none, or not all of it.
     """
 
     units: Mapping[str, str] = {
@@ -47,13 +47,20 @@ class ClipScore:
 
         try:
             with quiet():
-                self._model = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+                model, loaded = CLIPModel.from_pretrained(
+                    folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                )
                 self._tokenizer = CLIPTokenizer.from_pretrained(folder)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             first = (str(error).strip().splitlines() or ["unreadable"])[0]
             raise VipError(
                 f"{folder} is no CLIP model: {first}", "give the folder of one, with its tokenizer"
             ) from error
+        # What a file lacks transformers makes up at random, so that one digest would give other figures each time.
+        if absent := sorted(loaded["missing_keys"]):
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            raise VipError(f"{folder} lacks weights of CLIP: {absent[0]}{more}", "give the folder of a whole model")
+        self._model = model.eval()
         said = _preprocessor(folder)
         self._mean = torch.tensor(said.get("image_mean", _MEAN)).view(1, 3, 1, 1)
         self._deviation = torch.tensor(said.get("image_std", _DEVIATION)).view(1, 3, 1, 1)
@@ -109,7 +116,20 @@ class ClipScore:
 
 
 def _preprocessor(folder: Path) -> dict[str, Any]:
+    path = folder / "preprocessor_config.json"
     try:
-        return json.loads((folder / "preprocessor_config.json").read_text())
+        said = json.loads(path.read_text("utf-8"))
     except OSError:
         return {}
+    except (ValueError, RecursionError) as error:
+        raise VipError(f"{path} is no JSON: {error}", "put the model's own file back, or none") from error
+    if not isinstance(said, dict):
+        raise VipError(f"{path} holds no settings of a preprocessor", "put the model's own file back, or none")
+    for name in ("image_mean", "image_std"):
+        if name in said and not _three_numbers(said[name]):
+            raise VipError(f"{path}: {name} is not three numbers", "put the model's own file back, or none")
+    return said
+
+
+def _three_numbers(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(one, int | float) for one in value)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from transformers import CLIPConfig, CLIPModel
 
@@ -53,8 +54,6 @@ def make_clip(folder, size=32):
 
 
 def make_alexnet(path, seed=0):
-    from safetensors.torch import save_file
-
     torch.manual_seed(seed)
     state = {f"features.{name}": value for name, value in alexnet_features().state_dict().items()}
     save_file({**state, "classifier.1.weight": torch.zeros(2, 2)}, path)
@@ -127,6 +126,30 @@ def test_clip_score_is_that_of_transformers(tmp_path):
     expected = (100 * (out.text_embeds * out.image_embeds).sum(-1)).clamp(min=0)
     assert found["clip_score"] == pytest.approx(expected.tolist(), abs=1e-3)
     assert found["clip_score_centre"][1] is None  # nothing was said of it
+
+
+def test_clip_weights_that_are_not_there_are_not_made_up(tmp_path):
+    folder = make_clip(tmp_path / "tiny-clip")
+    state = load_file(folder / "model.safetensors")
+    del state["visual_projection.weight"], state["text_projection.weight"]
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(VipError, match=r"lacks weights of CLIP: text_projection.weight and 1 more; give the folder"):
+        ClipScore(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{oops", "is no JSON"),
+        ("[1]", "holds no settings of a preprocessor"),
+        ('{"image_mean": 0.5}', "image_mean is not three numbers"),
+    ],
+)
+def test_a_broken_preprocessor_is_named_in_one_line(tmp_path, text, says):
+    folder = make_clip(tmp_path / "tiny-clip")
+    (folder / "preprocessor_config.json").write_text(text)
+    with pytest.raises(VipError, match=rf"preprocessor_config\.json:? {says}"):
+        ClipScore(folder)
 
 
 MEAN_AND_DEVIATION = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
