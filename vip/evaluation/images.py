@@ -14,7 +14,7 @@ from storage.store import ArtifactStore
 from storage.tables import read_table
 from vip.evaluation.exam import Item, Text
 from vip.evaluation.features import read_generated
-from vip.evaluation.known_part import CAP, ssim_known
+from vip.evaluation.known_part import known_exact, ssim_known
 from vip.evaluation.obedience import NanoProbe, obedience_of, words_seen
 from vip.evaluation.sample import TABLE, originals
 from vip.evaluation.seam import seam_error
@@ -65,7 +65,7 @@ def image_rows(
                 values: dict[str, float | None] = {
                     "psnr_known_unpasted": row["psnr_known_unpasted"],
                     "psnr_known_pasted": row["psnr_known_pasted"],
-                    "known_part_exact": float(row["psnr_known_pasted"] >= CAP),
+                    "known_part_exact": float(known_exact(real[place], pasted, mask)),
                     "ssim_known_unpasted": ssim_known(real[place], unpasted, mask),
                     "seam_error": seam_error(real[place], pasted, mask),
                 }

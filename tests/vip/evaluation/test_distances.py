@@ -15,7 +15,7 @@ from vip.evaluation.frechet import Moments, frechet_distance
 from vip.evaluation.inception_score import inception_score, inception_score_of_parts
 from vip.evaluation.interval import mean_of
 from vip.evaluation.kid import _Draws, kernel_distance, kernel_distance_gain
-from vip.evaluation.known_part import CAP, psnr_known
+from vip.evaluation.known_part import CAP, known_exact, psnr_known
 
 pytestmark = pytest.mark.filterwarnings("ignore:Metric .* will save:UserWarning")
 
@@ -179,8 +179,16 @@ def test_psnr_looks_at_the_known_part_only():
     mask[2:6, 2:6] = 0
     other = np.where(mask[..., None] == 1, np.uint8(0), real)
     assert psnr_known(real, other, mask) == CAP
+    assert known_exact(real, other, mask)
     other[2:6, 2:6] = 110
     assert psnr_known(real, other, mask) == pytest.approx(20 * np.log10(255 / 10))
+
+
+def test_one_grey_level_is_not_exact_though_its_psnr_is_that_of_an_identical_picture():
+    real = np.full((512, 512, 3), 100, np.uint8)
+    other, mask = real.copy(), np.zeros((512, 512), np.uint8)
+    other[256, 256, 0] += 1
+    assert psnr_known(real, other, mask) == CAP and not known_exact(real, other, mask)
 
 
 def test_the_score_over_parts_is_the_mean_of_the_parts_however_the_logits_come():
