@@ -2,7 +2,7 @@
 
 Layout::
 
-    claims/<work>/<item>/<number>.json         {"holder": ...}; the highest number counts
+    claims/<work>/<item>/<number>.json         {"holder": ..., "aim": ...}; the highest number counts
     claims/<work>/holders/<holder>/<beat>.json  one every few seconds while the holder lives
     claims/<work>/holders/<holder>/over.json    it has ended, or was found dead
 
@@ -37,7 +37,7 @@ class Claim(Enum):
     OURS = "ours"
     HELD = "held"
     DONE = "done"
-    """By a holder that was seen alive and has ended well since."""
+    """By a holder of the same aim that was seen alive and has ended well since."""
 
 
 class Claims:
@@ -47,6 +47,8 @@ class Claims:
         backend: the root.
         work: names what is divided, as a hash.
         scratch: local folder for the lock.
+        aim: what is wanted of an item. One holder at a time has it, whatever the aim; what it has done is done for
+            those of its own aim, and the others have a look themselves.
         on_dead: called before the items of a holder of this machine that died are given to others.
         beat_seconds, silent_seconds: between beats, and without one before a holder elsewhere counts as dead.
         look_seconds: for how long what was seen of another holder is taken to hold.
@@ -57,6 +59,7 @@ class Claims:
         backend: Backend,
         work: str,
         scratch: Path,
+        aim: str = "",
         on_dead: Callable[[], object] = lambda: None,
         beat_seconds: float = BEAT_SECONDS,
         silent_seconds: float = SILENT_SECONDS,
@@ -64,9 +67,10 @@ class Claims:
     ) -> None:
         self._backend, self._place, self._scratch, self._on_dead = backend, f"claims/{work}", scratch, on_dead
         self._beat_seconds, self._silent_seconds, self._look_seconds = beat_seconds, silent_seconds, look_seconds
+        self._aim = aim
         self._own: _Holder | None = None
         self._others: dict[str, _Other] = {}
-        self._held: dict[str, str] = {}
+        self._held: dict[str, tuple[str, bool]] = {}
 
     def __enter__(self) -> "Claims":
         return self
@@ -88,10 +92,10 @@ class Claims:
 
     def look(self, item: str) -> Claim | None:
         """What became of an item that :meth:`take` found held; None where it can be taken."""
-        holder = self._held[item]
+        holder, same_aim = self._held[item]
         if self._alive(holder):
             return Claim.HELD
-        return Claim.DONE if self._others[holder].ended_well else None
+        return Claim.DONE if self._others[holder].ended_well and same_aim else None
 
     def take(self, item: str) -> Claim:
         """Claim an item, unless somebody who lives holds it.
@@ -102,15 +106,16 @@ class Claims:
             return known
         numbers = self._numbers(f"{self._place}/{item}")
         if numbers:
-            holder = str(json.loads(self._backend.get(f"{self._place}/{item}/{numbers[-1]:08d}.json"))["holder"])
+            told = json.loads(self._backend.get(f"{self._place}/{item}/{numbers[-1]:08d}.json"))
+            holder = str(told["holder"])
             if self._own is not None and holder == self._own.name:
                 return Claim.OURS
             if self._alive(holder):
-                self._held[item] = holder
+                self._held[item] = holder, told.get("aim", "") == self._aim
                 return Claim.HELD
         if self._own is None:
             self._own = _Holder(self._backend, f"{self._place}/holders", self._scratch, self._beat_seconds)
-        record = canonical_json({"holder": self._own.name})
+        record = canonical_json({"holder": self._own.name, "aim": self._aim})
         path = f"{self._place}/{item}/{numbers[-1] + 1 if numbers else 1:08d}.json"
         # A store may have taken the record although its answer was lost on the way: then it stands there already.
         if self._backend.put_if_absent(path, record) or self._backend.get(path) == record:

@@ -44,6 +44,21 @@ def test_one_holds_an_item_and_what_it_finished_is_done_for_who_waited(backend, 
         assert other.take("x") is Claim.DONE
 
 
+def test_what_is_done_with_another_aim_is_to_be_looked_at_by_one_at_a_time(backend, tmp_path):
+    with claims(backend, tmp_path / "b", aim="other") as other, claims(backend, tmp_path / "c", aim="other") as third:
+        with claims(backend, tmp_path / "a", aim="one") as one:
+            assert one.take("x") is Claim.OURS
+            assert other.take("x") is third.take("x") is Claim.HELD
+            one.release(finished=True)
+        until(lambda: other.look("x") is not Claim.HELD)
+        assert other.look("x") is None and other.take("x") is Claim.OURS
+        until(lambda: third.look("x") is None)
+        assert third.take("x") is Claim.HELD
+        other.release(finished=True)
+        until(lambda: third.look("x") is not Claim.HELD)
+        assert third.take("x") is Claim.DONE
+
+
 def test_what_an_earlier_run_finished_says_nothing_about_now(backend, tmp_path):
     with claims(backend, tmp_path) as one:
         assert one.take("x") is Claim.OURS

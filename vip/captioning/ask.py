@@ -98,11 +98,13 @@ def _claims(store: ArtifactStore, plan: CaptionPlan, scratch: Path) -> Iterator[
     if plan.limit is not None or plan.noise:
         yield None
         return
-    # Other regions of the same images are other work.
-    work = fingerprint([plan.spec.answers_id, plan.bank.params, plan.round])[:32]
+    # Other regions of the same images are other work. Another way to read the same answers is not, so that none is
+    # asked twice, but it may need other ones: a shorter one of what is too long for it, a further draw.
+    work = fingerprint([plan.spec.answers_id, plan.bank.params])[:32]
+    aim = fingerprint([plan.spec.spec_id, plan.round])[:32]
 
     def publish_its_journal() -> None:
         recover(store.backend, scratch, plan.spec.answers_id)
 
-    with Claims(store.backend, work, scratch, publish_its_journal) as claims:
+    with Claims(store.backend, work, scratch, aim, publish_its_journal) as claims:
         yield claims

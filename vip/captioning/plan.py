@@ -194,10 +194,9 @@ def current_round(store: ArtifactStore, dataset: Manifest, spec: CaptionSpec, ba
     """
     round = 0
     for made in store.list("caption_set"):
-        params = made.params
-        if params["round"] > round and (params["spec_id"], params["bank"]) == (spec.spec_id, bank.params):
-            if _has_images_of(store, made, dataset, spec, bank):
-                round = params["round"]
+        ours = (made.params["spec_id"], made.params["bank"]) == (spec.spec_id, bank.params)
+        if ours and made.params["round"] > round and _has_images_of(store, made, dataset, spec, bank):
+            round = made.params["round"]
     return round
 
 

@@ -118,7 +118,8 @@ def test_only_rejected_rows_are_retried_with_a_new_draw(store, dataset, spec, se
 def test_what_a_retry_won_stays_won_when_the_dataset_grows(
     store, dataset, spec, server, endpoint, scratch, tmp_path, more
 ):
-    server.text = lambda body: "nonsense" if b'"seed":0' in body and crc32(body) % 3 == 0 else "Center: a; Surrounding: b"
+    good = "Center: wolf; Surrounding: snow"
+    server.text = lambda body: "nonsense" if b'"seed":0' in body and crc32(body) % 3 == 0 else good
     first, _ = run(store, dataset, spec, [endpoint], scratch)
     run(store, dataset, spec, [endpoint], scratch, round=next_round(store, dataset, spec, BANK))
     assert first.stats["rejected"] > 0

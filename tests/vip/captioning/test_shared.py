@@ -14,7 +14,7 @@ from schemas.budget import Budget
 from storage.answers import Answers
 from storage.store import ArtifactStore
 from tests.fake_openai import FakeServer, serving
-from tests.vip.captioning.helpers import BANK, make_dataset, run, write_images
+from tests.vip.captioning.helpers import BANK, make_dataset, make_spec, run, write_images
 from vip.captioning.ask import ask
 from vip.captioning.ask_stats import AskStats
 from vip.captioning.endpoint import ClientSettings
@@ -54,6 +54,28 @@ def test_two_processes_on_two_hosts_share_a_dataset_and_ask_nothing_twice(
     assert min(one.requests for one in stats) > 160 * 0.25
     made, more = run(store, many, spec, [endpoint], tmp_path / "third")
     assert more.requests == 0 and made.digest == alone.digest
+
+
+def test_two_specs_that_read_the_same_answers_otherwise_share_them_and_each_gets_what_it_needs(
+    store, many, tokenizer, server, endpoint, tmp_path
+):
+    server.latency = 0.05
+    strict = make_spec(tokenizer)
+    brief = make_spec(tokenizer, name="brief", budget={"total": 9, "over": "reask"})
+    assert strict.answers_id == brief.answers_id and strict.spec_id != brief.spec_id
+
+    def caption(spec, round=0):
+        return run(store, many, spec, [endpoint], tmp_path / spec.name, round=round, settings=FEW)
+
+    with ThreadPoolExecutor(2) as processes:
+        made = [one for one, _ in processes.map(caption, (strict, brief))]
+    assert [one.stats["captions"] + one.stats["rejected"] for one in made] == [160, 160]
+    assert len(server.asked) == len(set(server.asked)) > 160  # some were too long for one of them
+
+    before = len(server.asked)
+    with ThreadPoolExecutor(2) as processes:
+        list(processes.map(caption, (brief, brief.model_copy(update={"leave_out": ("fox",)})), (1, 0)))
+    assert len(server.asked) == len(set(server.asked)) > before
 
 
 def test_what_one_leaves_at_its_budget_the_other_asks(store, many, spec, server, endpoint, tmp_path):
