@@ -6,7 +6,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.run_summary import RunSummary
 from schemas.tables import METRICS
@@ -77,9 +76,8 @@ def _values(store: ArtifactStore, evaluation: Manifest, run: RunSummary, title: 
         if role.startswith("samples/") and role.endswith("/0")
     }
     rows = read_table(store.read(evaluation, METRICS_TABLE), METRICS).to_pylist()
-    config = _config(evaluation)
     # Manifests come back with their inputs sorted; the exam's own order reads better.
-    samples = {setting: samples[setting] for setting in config.settings}
+    samples = {setting: samples[setting] for setting in evaluation.params["settings"]}
     shown = examples(store, samples, pictures)
     settings = [setting for setting in words.SETTINGS if any(row["setting"] == setting for row in rows)]
     facts = _facts(evaluation, dataset, checkpoint, prompts, run)
@@ -88,10 +86,8 @@ def _values(store: ArtifactStore, evaluation: Manifest, run: RunSummary, title: 
         "lead": _lead(evaluation, checkpoint),
         "facts": facts,
         "examples": shown,
-        "pixelated": pixelated(shown, config.geometry[0].width),
-        "exam": exam_sentence(
-            config, evaluation.stats["images"], evaluation.stats["without_caption"], evaluation.params["network"]
-        ),
+        "pixelated": pixelated(shown, evaluation.params["view"]["width"]),
+        "exam": exam_sentence(evaluation),
         "settings": settings,
         "matrix": matrix(rows, settings),
         "caution": _CAUTION,
@@ -110,11 +106,6 @@ def _values(store: ArtifactStore, evaluation: Manifest, run: RunSummary, title: 
         "caption_id": next((made.caption_id for example in shown for made in example.made if made.caption_id), ""),
         "footer": f"Evaluation {evaluation.key[:12]}, made in {words.duration(_seconds(evaluation))}.",
     }
-
-
-def _config(evaluation: Manifest) -> EvaluateConfig:
-    params = {name: value for name, value in evaluation.params.items() if name != "scorers"}
-    return EvaluateConfig.model_validate({**params, "network": params["network"]["name"]})
 
 
 def _facts(

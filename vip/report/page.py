@@ -1,5 +1,6 @@
 """Page: what the template is told."""
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -9,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import Manifest
+from schemas.region import View, read_region
 from schemas.run_summary import RunSummary
 from vip.evaluation.network import label_of
 from vip.report import words
@@ -94,13 +95,15 @@ def _scalars(losses: pa.Table) -> dict[str, list[float]]:
     return {name: [float(row.get(name, np.nan)) for row in rows] for name in names}
 
 
-def exam_sentence(config: EvaluateConfig, n: int, without_caption: int, network: dict[str, str]) -> str:
-    """The exam in one or two sentences."""
-    view, region = config.geometry
-    left_out = f" {without_caption} more had no caption in some setting and were left out." if without_caption else ""
+def exam_sentence(evaluation: Manifest) -> str:
+    """The exam in one or two sentences, from what its params say: they hold no path, so they make no config again."""
+    exam, network = evaluation.params, evaluation.params["network"]
+    view, region = View.model_validate(exam["view"]), read_region(json.dumps(exam["region"]))
+    n, without = (evaluation.stats[name] for name in ("images", "without_caption"))
+    left_out = f" {without} more had no caption in some setting and were left out." if without else ""
     return (
-        f"{words.count(n)} images of the {config.split} split, view {view.id}, region {region.id}, "
-        f"{config.steps} steps, guidance {config.guidance:g}, seed {config.seed}. "
+        f"{words.count(n)} images of the {exam['split']} split, view {view.id}, region {region.id}, "
+        f"{exam['steps']} steps, guidance {exam['guidance']:g}, seed {exam['seed']}. "
         f"Features: {label_of(network['name'], network['digest'])}.{left_out}"
     )
 

@@ -3,9 +3,13 @@
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from schemas.canonical import sha256_hex
 from schemas.evaluate_config import EvaluateConfig
+from schemas.region import FileRegion, View
 from schemas.run_summary import RunSummary, StageSummary
 from schemas.tables import METRICS
 from storage.store import ArtifactStore
@@ -67,6 +71,18 @@ def test_every_figure_shows_its_id_and_where_it_comes_from(made):
         assert digest in page
     assert "efficientnet-lite0 features" in page
     assert not re.search(r"\bFID\b(?!\.)", page)
+
+
+def test_an_exam_of_a_mask_file_is_reported(made, tmp_path):
+    store, evaluation, checkpoint, *_ = made
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.repeat([[0, 255]], 32, axis=1).repeat(64, axis=0).astype(np.uint8)).save(mask)
+    region = FileRegion(path=str(mask), sha256=sha256_hex(mask.read_bytes()))
+    exam = {"settings": ("unconditional",), "steps": 1, "images": 2, "resamples": 100, "floor": False}
+    config = EvaluateConfig(**exam, view=View(width=64, height=64), region=region)
+    dataset = store.require(evaluation.inputs["dataset"])
+    page = store.read(make_report(store, evaluate(store, config, checkpoint, dataset, {})), "report.html").decode()
+    assert f"2 images of the test split, view 64x64-centre, region {region.id}, 1 steps" in page
 
 
 def test_what_users_write_is_escaped(made):
