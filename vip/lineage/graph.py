@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from storage.layout import artifact_folder
@@ -101,14 +102,15 @@ def _closure(index: LineageIndex, numbers: list[int], to: str, by: str) -> list[
     ).fetchall()
 
 
-def later(index: LineageIndex, numbers: list[int]) -> set[int]:
-    """The numbers alone of what :func:`descendants` gives."""
-    return _reached(index, numbers, "child", "parent")
+def later(index: LineageIndex, numbers: list[int], past: Iterable[int] = ()) -> set[int]:
+    """The numbers alone of what :func:`descendants` gives; nothing is reached by way of those in ``past``."""
+    return _reached(index, numbers, "child", "parent", past)
 
 
-def _reached(index: LineageIndex, numbers: list[int], to: str, by: str) -> set[int]:
+def _reached(index: LineageIndex, numbers: list[int], to: str, by: str, past: Iterable[int] = ()) -> set[int]:
     # Level by level: with tens of thousands of edges a recursive query takes twice as long.
-    reached, front = set(numbers), numbers
+    known = {*numbers, *past}
+    reached, front = set(known), numbers
     while front:
         found = index.db.execute(
             f"SELECT DISTINCT {to} FROM edge WHERE {by} IN (SELECT value FROM json_each(?))",  # noqa: S608 - ours
@@ -116,13 +118,13 @@ def _reached(index: LineageIndex, numbers: list[int], to: str, by: str) -> set[i
         ).fetchall()
         front = [row[0] for row in found if row[0] not in reached]
         reached.update(front)
-    return reached.difference(numbers)
+    return reached - known
 
 
 def metrics_of(index: LineageIndex, numbers: list[int]) -> list[sqlite3.Row]:
     """The figures of some evaluations, in the order in which they were made; of each what the questions show."""
     return index.db.execute(
-        """SELECT metric.id, metric, value, setting, region, checkpoint, unit, n, network
+        """SELECT metric.id, metric, value, setting, region, checkpoint, unit, n, network, metric.artifact
         FROM metric JOIN artifact ON artifact.id = metric.artifact
         WHERE metric.artifact IN (SELECT value FROM json_each(?)) ORDER BY artifact.started, metric.rowid""",
         (json.dumps(numbers),),

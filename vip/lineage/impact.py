@@ -16,31 +16,69 @@ _DIGITS = 4
 _FIGURE = ("metric_id", "metric", "value", "setting", "region", "checkpoint")
 """What is shown of a figure: the columns with which a row of :func:`graph.metrics_of` begins."""
 
+_TRAINED = "trained on"
+_HELD_OUT = "in its shards, but of the test split"
+_EXAMINED = "examined with"
+_THROUGH = "through the checkpoint"
+_BESIDE = "in its shards, but neither examined with nor trained on"
+_UNKNOWN = "unknown: its split in a shard that was removed is no longer recorded"
+
 
 def impact_of_image(index: LineageIndex, text: str) -> Record:
     """What used an image, given as a file, by its SHA-256 or by name.
 
-    Each checkpoint and figure says how: a test image lies in the shards of a training, but was not trained on.
+    Each checkpoint and figure says how, by the shards that it was made from itself: a test image lies in the shards of
+    a training, but was not trained on. Where nothing says any more what it was in a shard that was removed, it says so.
     """
     from vip.lineage.caption import captions_of_image  # reads Parquet; the other questions need the index alone
+    from vip.lineage.splits import splits_of
 
     image, _ = resolve_image(index, text)
-    samples = index.db.execute("SELECT artifact, split FROM sample WHERE image = ?", (image,)).fetchall()
+    held = splits_of(index, image)
     captions = captions_of_image(index, image)
-    holders = index.db.execute(
-        """SELECT DISTINCT caption.artifact FROM caption WHERE image = ?1
-        UNION SELECT artifact FROM sample WHERE image = ?1""",
-        (image,),
-    ).fetchall()
-    splits = {row["split"] for row in samples}
-    answer = _answer(index, {"image": image.hex(), "splits": sorted(splits)}, [row["artifact"] for row in holders])
+    captioned = index.db.execute("SELECT DISTINCT artifact FROM caption WHERE image = ?", (image,)).fetchall()
+    starts = [*held, *(row["artifact"] for row in captioned)]
+    answer = _answer(index, {"image": image.hex(), "splits": sorted({*held.values()} - {None})}, starts)
     answer["captions"] = {"count": len(captions), "rows": captions}
     answer["counts"]["captions"] = len(captions)
-    for checkpoint in answer["checkpoints"]:
-        checkpoint["used"] = "trained on" if "train" in splits else "in its shards, but of the test split"
-    for metric in answer["metrics"]:
-        metric["used"] = "examined with" if "test" in splits else "through the checkpoint"
+    _say_how(index, answer, held, starts)
     return answer
+
+
+def _say_how(index: LineageIndex, answer: Record, held: dict[int, str | None], starts: list[int]) -> None:
+    """Say of each checkpoint and figure in the answer how it used an image that lay in some shards (shard -> split)."""
+    reached = {*starts, *graph.later(index, starts)}
+    captions, checkpoints, exams = (_of_kind(index, kind, reached) for kind in ("captions", "checkpoint", "evaluation"))
+    # Captions lead to whoever was told one of them; which pictures were taken is said by the shards themselves.
+    shards = {split: [shard for shard, of in held.items() if of == split] for split in held.values()}
+    trained = {split: graph.later(index, of, captions) for split, of in shards.items()}
+    shown = {split: graph.later(index, of, [*captions, *checkpoints]) for split, of in shards.items()}
+    words = (("train", _TRAINED), (None, _UNKNOWN), ("test", _HELD_OUT))
+    how = {
+        row["key"]: next((used for split, used in words if number in trained.get(split, ())), _UNKNOWN)
+        for number, row in checkpoints.items()
+    }
+    for checkpoint in answer["checkpoints"]:
+        checkpoint["used"] = how[checkpoint["key"]]
+    through = {checkpoint["digest"]: checkpoint["used"] for checkpoint in answer["checkpoints"]}
+    exam_of = {row["id"]: row["artifact"] for row in graph.metrics_of(index, list(exams))}
+    for metric in answer["metrics"]:
+        exam, used = exam_of[metric["metric_id"]], through.get(metric["checkpoint"])
+        examined = graph.loads(exams[exam]["params"]).get("split", "test")
+        if exam in shown.get(examined, ()):
+            metric["used"] = _EXAMINED
+        elif used == _TRAINED:
+            metric["used"] = _THROUGH
+        else:
+            metric["used"] = _UNKNOWN if used == _UNKNOWN or exam in shown.get(None, ()) else _BESIDE
+
+
+def _of_kind(index: LineageIndex, kind: str, numbers: set[int]) -> dict[int, sqlite3.Row]:
+    found = index.db.execute(
+        "SELECT id, key, params FROM artifact WHERE kind = ? AND id IN (SELECT value FROM json_each(?))",
+        (kind, json.dumps(sorted(numbers))),
+    )
+    return {row["id"]: row for row in found}
 
 
 def impact_of_prompt(index: LineageIndex, text: str) -> Record:

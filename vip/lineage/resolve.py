@@ -6,10 +6,14 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.index import LineageIndex
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 _SHOWN = 5
@@ -181,14 +185,19 @@ def _by_name(index: LineageIndex, name: str) -> bytes:
 
 def names(index: LineageIndex) -> Iterator[tuple[str, str]]:
     """(image, name) of every dataset that stands."""
+    for _, table in names_tables(index, ["image_sha256", "name"]):
+        yield from zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True)
+
+
+def names_tables(index: LineageIndex, columns: list[str]) -> Iterator[tuple[int, "pa.Table"]]:
+    """The number and the names table, columns of :data:`schemas.tables.NAMES`, of every dataset that stands."""
     from schemas.tables import NAMES
     from storage.tables import read_table
 
     for row in index.db.execute("SELECT * FROM artifact WHERE kind = 'dataset' AND state = 'live'"):
         path = f"{graph.folder(row)}/names.parquet"
         local = index.backend.local_path(path)
-        table = read_table(local or index.backend.get(path), NAMES, ["image_sha256", "name"])
-        yield from zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True)
+        yield row["id"], read_table(local or index.backend.get(path), NAMES, columns)
 
 
 def live_shards(index: LineageIndex, number: int) -> list[sqlite3.Row]:

@@ -1,11 +1,18 @@
 """What an image, a prompt, a model or a dataset went into."""
 
 import pytest
+from PIL import Image
 
-from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation
+from bench._lineage_root import Synthetic, add_captions, add_checkpoint, add_dataset, add_evaluation
 from bench._lineage_rows import make_spec, picture, sha, split_of
 from schemas.errors import VipError
+from schemas.sharding import ShardSettings
+from storage.removal import collect, take_down
+from storage.store import ArtifactStore
+from vip.lineage.forget import plan_takedown, run_takedown
 from vip.lineage.impact import impact_of_dataset, impact_of_image, impact_of_model, impact_of_prompt
+from vip.lineage.index import open_index
+from vip.sharding.build import shard_source
 
 
 @pytest.fixture
@@ -39,6 +46,57 @@ def test_a_test_image_was_not_trained_on(two, index):
     seen = impact_of_image(index, f"scene-{train}.png")
     assert seen["checkpoints"][0]["used"] == "trained on"
     assert seen["metrics"][0]["used"] == "through the checkpoint"
+
+
+def two_of_one_image(tmp_path):
+    """One source in two datasets, all for training and all for testing: (root, source, checkpoint key -> its use)."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(4):
+        Image.new("RGB", (8, 8 + number), (number, 60, 90)).save(source / f"{number}.png")
+    root = Synthetic(ArtifactStore(tmp_path / "mixed", run_id="run-1"))
+    used = {}
+    for seed, (name, share) in enumerate((("train", 0.0), ("test", 1.0))):
+        made = shard_source(root.store, str(source), ShardSettings(name=name, bits=1, test_share=share), workers=1)
+        root.shards[name] = [root.store.require(ref) for ref in made.inputs.values()]
+        add_captions(root, name, name, make_spec())
+        checkpoint = add_checkpoint(root, name, name, seed=seed)
+        add_evaluation(root, checkpoint, name, name, figures=1)
+        used[checkpoint.key] = "trained on" if name == "train" else "in its shards, but of the test split"
+    return root, source, used
+
+
+def uses(root, text):
+    index = open_index(root.store.backend.url)
+    record = impact_of_image(index, text)
+    index.close()
+    return {row["key"]: row["used"] for row in record["checkpoints"]}, sorted(row["used"] for row in record["metrics"])
+
+
+@pytest.mark.parametrize("state", ["standing", "taken down", "taken down, dataset gone"])
+def test_each_checkpoint_and_figure_is_told_by_its_own_shards_also_after_a_takedown(state, tmp_path):
+    root, source, used = two_of_one_image(tmp_path)
+    text = sha((source / "0.png").read_bytes())
+    if state != "standing":
+        index = open_index(root.store.backend.url)
+        run_takedown(index, root.store, plan_takedown(index, root.store, [text]), "asked", "me", search=False)
+        index.close()
+    if state == "taken down, dataset gone":  # the manifests of the shards are left: all of them one split
+        for dataset in list(root.store.list("dataset")):
+            collect(root.store, dataset, "no ref reached it")
+    assert uses(root, text) == (used, ["examined with", "through the checkpoint"])
+
+
+def test_what_nobody_recorded_is_unknown_and_never_of_the_test_split(root):
+    train = next(n for n in range(12) if split_of(sha(picture(n))) == "train")
+    key = root.checkpoints[0].key
+    for shard in root.shards["scenes"]:
+        take_down(root.store, shard.ref, "asked")
+    text = sha(picture(train))
+    assert uses(root, text) == ({key: "trained on"}, ["through the checkpoint"] * 2)
+    collect(root.store, root.datasets["scenes"], "no ref reached it")
+    checkpoints, figures = uses(root, text)
+    assert checkpoints[key].startswith("unknown") and all(used.startswith("unknown") for used in figures)
 
 
 @pytest.mark.parametrize("text", ["other", "What is around", "file"])
