@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.evaluate_config import EvaluateConfig
 from schemas.train_config import TrainConfig
@@ -85,3 +85,14 @@ class ClaimConfig(BaseModel):
     seeds: int = Field(default=3, ge=1, le=32)
     train: TrainConfig = TrainConfig(steps=300, trainable="whole", regions={"centre-0.5": 1.0})
     evaluate: EvaluateConfig = EvaluateConfig(settings=("oracle",), images=256, probe="nano")
+
+    @model_validator(mode="after")
+    def _comparable(self) -> "ClaimConfig":
+        if len(set(self.arms)) != len(self.arms):
+            raise ValueError("an arm is named twice")
+        if self.against not in self.arms:
+            raise ValueError(
+                f"the arms are compared with {self.against}, which is not among them; add it to the arms, or give "
+                f"--against {self.arms[0]}"
+            )
+        return self

@@ -43,8 +43,8 @@ def command(
         against=against,
         spec=spec,
         seeds=seeds,
-        train=default.train.model_copy(update={"steps": steps}),
-        evaluate=default.evaluate.model_copy(update={"images": images, "preset": preset}),
+        train={**default.train.model_dump(), "steps": steps},
+        evaluate={**default.evaluate.model_dump(), "images": images, "preset": preset},
     )
     from flows.console import console
     from flows.run import drawn_folder, local_run

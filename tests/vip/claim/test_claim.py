@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from flows.cli.claim import command
 from schemas.bank import Bank
 from schemas.claim_config import ABLATIONS, ClaimConfig
+from schemas.errors import VipError
 from schemas.evaluate_config import EvaluateConfig
 from schemas.manifest import Recipe
 from schemas.train_config import TrainConfig
@@ -118,6 +120,26 @@ def test_the_page_says_what_came_out(done, tmp_path):
     assert "![gains](claim-gains.svg)" in page and len(drawn.findall(".//{*}circle[@class='mean']")) == sum(
         line.low is not None for line in lines
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            ("--arms", "cross_attention,glt"),
+            "plain, which is not among them; add it to the arms, or give --against cross",
+        ),
+        (("--arms", "plain,glt,plain"), "an arm is named twice"),
+        (("--arms", "plain,cross-attention"), "arms.1: Input should be 'base', 'plain',"),
+        (("--against", "cross"), "against: Input should be 'base', 'plain',"),
+        (("--preset", "nano-middle"), "preset 'nano-middle' is unknown; choose one of nano-centre"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(given, says, monkeypatch):
+    monkeypatch.setattr("flows.run.local_run", lambda root: pytest.fail("something was begun"))
+    with pytest.raises(VipError) as caught:
+        command.main(list(given), standalone_mode=False)
+    assert says in str(caught.value)
 
 
 def test_an_ablation_changes_one_thing():
