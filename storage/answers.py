@@ -98,11 +98,8 @@ class Answers:
         return self._segments(self._numbers(bits))
 
     def segments_of(self, image_sha256: str) -> list[Segment]:
-        """Every segment that can hold an answer for one image; looks into its own prefixes only."""
-        bits = key_bits(image_sha256, MOST_BITS)
-        return self._segments(
-            numbered for length in range(MOST_BITS + 1) for numbered in self._numbers_in(bits[:length])
-        )
+        """Every segment that can hold an answer for one image."""
+        return self.segments(key_bits(image_sha256, MOST_BITS))
 
     def _segments(self, numbers: Iterable[tuple[str, int]]) -> list[Segment]:
         found = []
@@ -130,20 +127,24 @@ class Answers:
         return read_table(data, ANSWERS)
 
     def look_up(
-        self, bits: str, columns: Iterable[str] = ("text", "finish_reason", "error")
+        self,
+        bits: str,
+        columns: Iterable[str] = ("text", "finish_reason", "error"),
+        segments: list[Segment] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """The winning answer to every request of a shard.
 
         Args:
             bits: the prefix of the shard.
             columns: what to hold of each answer.
+            segments: those of the shard, where they are at hand.
 
         Returns:
             request_id -> {column: value}; memory in proportion to the answers of one shard.
         """
         names = list(columns)
         found: dict[str, dict[str, Any]] = {}
-        for segment in self.segments(bits):
+        for segment in self.segments(bits) if segments is None else segments:
             table = self.read(segment)
             keep = len(segment.bits) < len(bits)
             identifiers = table.column("request_id").to_pylist()
@@ -158,20 +159,20 @@ class Answers:
 
     def any(self) -> bool:
         """Whether anything was ever published here."""
-        return any(True for _ in self._all_numbers())
+        return any(True for _ in self._numbers(""))
 
     def _numbers(self, bits: str) -> Iterator[tuple[str, int]]:
-        for prefix, number in self._all_numbers():
-            if prefix.startswith(bits) or bits.startswith(prefix):
-                yield prefix, number
+        """(prefix, number) of every segment whose prefix begins ``bits`` or is begun by it.
 
-    def _numbers_in(self, prefix: str) -> Iterator[tuple[str, int]]:
-        for path in self.backend.list(_folder(self.answers_id, prefix)):
-            if path.endswith(".json"):
-                yield prefix, int(path.rsplit("/", 1)[1].removesuffix(".json"))
+        No other prefix is listed: a partition has as many as a dataset has shards. So a look is one request for each
+        of the bits, and one.
+        """
+        for length in range(len(bits)):
+            yield from self._numbers_below(f"{_folder(self.answers_id, bits[:length])}/")
+        yield from self._numbers_below(f"answers/{self.answers_id}/{bits}")
 
-    def _all_numbers(self) -> Iterator[tuple[str, int]]:
-        for path in self.backend.list(f"answers/{self.answers_id}"):
+    def _numbers_below(self, start: str) -> Iterator[tuple[str, int]]:
+        for path in self.backend.list_starting(start):
             parts = path.split("/")
             if len(parts) == 4 and parts[3].endswith(".json"):
                 yield ("" if parts[2] == _EMPTY_PREFIX else parts[2]), int(parts[3].removesuffix(".json"))

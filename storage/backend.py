@@ -122,6 +122,31 @@ class Backend:
             if unfinished or "/.tmp-" not in path[start - 1 :]:
                 yield path[start:]
 
+    def list_starting(self, start: str) -> Iterator[str]:
+        """Every object whose path begins with ``start``, such as ``folder/na`` or ``folder/name/``; sorted.
+
+        Where the store lists by prefix, it lists no more than these.
+        """
+        base, _, name = self.full(start).removesuffix("/").rpartition("/")
+        name += "/" if start.endswith("/") else ""
+        if not self.is_local and is_s3(self.url):
+            with told_in_one_line(self.url):
+                # A folder is asked for as a prefix, too: for one that is not there find() would ask twice more.
+                found = self.fs.find(base, prefix=name)
+            yield from (path[len(self.root) + 1 :] for path in sorted(found))
+        elif name.endswith("/"):
+            yield from self.list(start[:-1])
+        elif self.is_local:
+            found, inside = [], base[len(self.root) + 1 :]
+            with contextlib.suppress(FileNotFoundError), os.scandir(base) as entries:
+                for entry in entries:
+                    if entry.name.startswith(name):
+                        path = f"{inside}/{entry.name}"
+                        found += self.list(path) if entry.is_dir() else [path]
+            yield from sorted(found)
+        else:
+            yield from (path for path in self.list(base[len(self.root) + 1 :]) if path.startswith(start))
+
     def put_if_absent(self, path: str, data: bytes | Path) -> bool:
         """Write one object, whole or not at all.
 

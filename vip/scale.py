@@ -25,6 +25,10 @@ FIXED_OBJECTS = 11
 FINISHED_LOOKUPS = 3
 """Objects that a plan reads to find the captions of one shard finished."""
 
+ANSWER_LOOKS = 3
+"""Looks for the answers of one shard while it is captioned: by the plan, by who asks, and for its captions. One more is
+taken before each segment is published. A look is a listing for each key bit of the shard, and one."""
+
 SAMPLE_BYTES = 1_500 + 76 + 40
 """Beside the image itself: two headers and the description in the tar, a row of ``samples.parquet``, a name."""
 
@@ -85,8 +89,9 @@ class Bill:
         segments: of answers: each shard ends one, each publication cuts one.
         objects: in the store, beats of one asking process among them.
         listing: requests that list every object once.
+        answer_listings: requests that list answers, while all of it is captioned.
         lookups: reads by which a plan finds everything finished.
-        gpu_cost, request_cost: once; the second for writing every object and one such plan.
+        gpu_cost, request_cost: once; the second for writing every object, for these listings and one such plan.
         storage_cost: a month.
     """
 
@@ -101,6 +106,7 @@ class Bill:
     shard_bytes: int
     bytes: int
     listing: int
+    answer_listings: int
     lookups: int
     index_bytes: int
     gpu_cost: float
@@ -117,6 +123,7 @@ def bill(work: Workload) -> Bill:
     beats = math.ceil(seconds / BEAT_SECONDS)
     objects = shards * (SHARD_OBJECTS + CAPTIONS_OBJECTS) + segments * SEGMENT_OBJECTS + beats + FIXED_OBJECTS
     stored = work.images * (work.image_bytes + SAMPLE_BYTES + CAPTION_BYTES) + requests * ANSWER_BYTES
+    answer_listings = (shards * ANSWER_LOOKS + segments) * (work.bits + 1)
     listing, lookups = math.ceil(objects / LIST_PAGE), shards * FINISHED_LOOKUPS
     return Bill(
         shards=shards,
@@ -130,10 +137,11 @@ def bill(work: Workload) -> Bill:
         shard_bytes=round(work.images / shards * (work.image_bytes + SAMPLE_BYTES)),
         bytes=stored,
         listing=listing,
+        answer_listings=answer_listings,
         lookups=lookups,
         index_bytes=work.images * INDEX_BYTES,
         gpu_cost=gpu_seconds / 3600 * work.gpu_hour,
-        request_cost=(objects + listing) / 1000 * work.put + lookups / 1000 * work.get,
+        request_cost=(objects + listing + answer_listings) / 1000 * work.put + lookups / 1000 * work.get,
         storage_cost=stored / 1e9 * work.gb_month,
     )
 
@@ -150,6 +158,7 @@ def rows(found: Bill) -> list[tuple[str, str]]:
         ("objects", f"{found.objects:,}, {found.segments:,} segments of answers among them"),
         ("bytes in the store", f"{found.bytes / 1e12:,.2f} TB"),
         ("one listing of everything", f"{found.listing:,} requests"),
+        ("listings of answers while captioning", f"{found.answer_listings:,} requests"),
         ("a plan that finds all of it done", f"{found.lookups:,} reads"),
         ("lineage index", f"{found.index_bytes / 1e9:,.1f} GB"),
         ("money: GPUs", f"{found.gpu_cost:,.0f}"),
@@ -167,7 +176,7 @@ def main() -> None:
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, metavar="N")
     for what, much in rows(bill(Workload(**vars(parser.parse_args())))):
-        print(f"{what:<34}{much}")  # noqa: T201
+        print(f"{what:<38}{much}")  # noqa: T201
 
 
 if __name__ == "__main__":

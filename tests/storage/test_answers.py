@@ -78,6 +78,31 @@ def test_segments_of_other_bits_are_found_and_keep_their_order(answers, tmp_path
     assert answers.look_up(other) == {}
 
 
+def test_a_look_lists_only_prefixes_that_can_hold_the_shard(answers, backend, tmp_path, monkeypatch):
+    listed, starting = [], Backend.list_starting
+
+    def seen(self, start):
+        for path in starting(self, start):
+            listed.append(path)
+            yield path
+
+    monkeypatch.setattr(Backend, "list_starting", seen)
+    rows = {key_bits(row["image_sha256"], 6): row for row in map(answer, range(200))}
+    for prefix in ("", "0", "1", "010", "011", "010110", "010111", "011000"):
+        mine = [row for bits, row in rows.items() if bits.startswith(prefix)]
+        answers.publish(prefix, mine[:1], tmp_path)
+    listed.clear()
+    assert [segment.bits for segment in answers.segments("0101")] == ["", "0", "010", "010110", "010111"]
+    assert {path.split("/")[2] for path in listed} == {"all", "0", "010", "010110", "010111"}
+    assert {segment.bits for segment in answers.segments_of(rows["011000"]["image_sha256"])} == {
+        "",
+        "0",
+        "011",
+        "011000",
+    }
+    assert len(answers.segments("")) == 8 and answers.segments("10")[-1].bits == "1"
+
+
 def test_a_shard_sees_only_answers_of_its_own_images(answers, tmp_path):
     rows = [answer(number) for number in range(64)]
     answers.publish("", rows, tmp_path)

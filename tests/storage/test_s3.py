@@ -68,3 +68,15 @@ def test_large_files_go_in_parts_and_only_once(s3, backend, tmp_path):
     with backend.open("large") as stream:
         stream.seek(100 << 20)
         assert stream.read(4) == bytes(range(4))
+
+
+def test_a_listing_by_prefix_is_one_request_and_says_what_it_says_on_a_disk(s3, backend, tmp_path):
+    local = Backend(str(tmp_path / "local"))
+    for path in ("a/0/x", "a/01/x", "a/01.json", "a/011/y", "a/1/x", "b/01/x"):
+        backend.put_if_absent(path, b"1")
+        local.put_if_absent(path, b"1")
+    for start in ("a/01", "a/01/", "a/0", "a/", "a/2", "a/2/", "c/"):
+        before = s3.counts()
+        found = list(backend.list_starting(start))
+        assert found == list(local.list_starting(start)) == [path for path in local.list("") if path.startswith(start)]
+        assert sum((s3.counts() - before).values()) == 1

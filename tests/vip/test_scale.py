@@ -57,6 +57,18 @@ def test_a_plan_reads_as_many_objects_as_are_counted(made, monkeypatch):
     assert len(read) == 2 * scale.FINISHED_LOOKUPS
 
 
+def test_captioning_lists_answers_as_often_as_is_counted(tmp_path, monkeypatch):
+    store = ArtifactStore(tmp_path / "root")
+    dataset = make_dataset(store, write_images(tmp_path / "images", 16), bits=2)
+    spec = make_spec(make_tokenizer(tmp_path / "tokenizer"), budget={"over": "keep"})
+    listed, starting = [], Backend.list_starting
+    monkeypatch.setattr(Backend, "list_starting", lambda self, start: listed.append(start) or starting(self, start))
+    with serving(FakeServer(text=fifty_words)) as url:
+        run(store, dataset, spec, [url], tmp_path / "scratch")
+    shards, segments = len(dataset.inputs), len(sizes(tmp_path / "root", "answers/*/*/*.parquet"))
+    assert len(listed) == (shards * scale.ANSWER_LOOKS + segments) * (2 + 1)
+
+
 def test_rows_are_as_large_as_is_said(made):
     root, _, _ = made
     open_index(str(root))
@@ -81,6 +93,7 @@ def test_the_bill_adds_up():
     work = scale.Workload(images=1000, image_bytes=0, bits=0, rate=10.0, engines=4, gpu_hour=3600.0)
     found = scale.bill(work)
     assert (found.requests, found.seconds, found.gpu_days) == (1000, 25.0, 100 / 86_400)
+    assert found.answer_listings == 1 * 3 + 6
     assert found.segments == 1 + 5 and found.objects == 10 + 2 * 6 + 3 + 11
     assert found.gpu_cost == pytest.approx(100.0)
     assert scale.bill(scale.Workload(requests=2)).gpu_cost == 2 * scale.bill(scale.Workload()).gpu_cost

@@ -53,11 +53,12 @@ def project_shard(store: ArtifactStore, shard: Manifest, spec: CaptionSpec, bank
     def build(folder: Path) -> dict[str, Any]:
         answers = Answers(store.backend, spec.answers_id)
         prefix = str(shard.params["prefix"])
-        segments = [segment.sha256 for segment in answers.segments(prefix)]
-        held = answers.look_up(prefix, ("text", "finish_reason", "error"))
+        segments = answers.segments(prefix)
+        held = answers.look_up(prefix, ("text", "finish_reason", "error"), segments)
         rows = list(shard_rows(read_samples(store, shard), bank))
         stats = write_projection(folder, rows, make_judge(spec, round), held)
-        stats |= {"spec": spec.name, "spec_id": spec.spec_id, "answers": spec.answers_id, "segments": segments}
+        stats |= {"spec": spec.name, "spec_id": spec.spec_id, "answers": spec.answers_id}
+        stats["segments"] = [segment.sha256 for segment in segments]
         # The key does not say where the files of masks lie, and who reads the captions needs to know.
         return stats if bank.params == (whole := bank.model_dump(mode="json")) else {**stats, "bank": whole}
 
