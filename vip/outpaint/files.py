@@ -65,17 +65,19 @@ def read_lineage(path: Path) -> dict[str, Any]:
     """What a PNG of ours says made it.
 
     Raises:
-        VipError: where it says nothing.
+        VipError: where it says nothing, or cannot be read.
     """
     try:
         with Image.open(path) as image:
             image.load()
             text = image.info.get(CHUNK)
-    except OSError as error:
-        raise VipError(f"{path} cannot be read as a picture: {error}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VipError(
+            f"{path} cannot be read as a picture: {error}", "give a PNG that `vip outpaint` wrote, unchanged"
+        ) from error
     try:
         lineage = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         lineage = None
     if not isinstance(lineage, dict):
         raise VipError(f"{path} carries no lineage", "give a PNG that `vip outpaint` wrote, unchanged")

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import zlib
 
 import numpy as np
 import pytest
@@ -286,12 +287,20 @@ def test_a_png_says_what_made_it(tmp_path):
     with Image.open(tmp_path / "made.png") as image:
         assert json.loads(image.info["vip"]) == lineage
     picture().save(tmp_path / "plain.png")
-    for name, text in (("foreign", "by hand"), ("list", "[1]")):
+    texts = {"foreign": "by hand", "list": "[1]", "deep": "[" * 200_000, "large": "a" * 70_000_000}
+    for name, text in texts.items():
         info = PngInfo()
-        info.add_text("vip", text)
+        info.add_itxt("vip", text, zip=True)
         picture().save(tmp_path / f"{name}.png", pnginfo=info)
-    for name in ("plain", "foreign", "list"):
+    for name in ("plain", "foreign", "list", "deep"):
         with pytest.raises(VipError, match="carries no lineage"):
+            read_lineage(tmp_path / f"{name}.png")
+    png = bytearray((tmp_path / "plain.png").read_bytes())
+    png[16:24] = (40_000).to_bytes(4, "big") * 2
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    (tmp_path / "huge.png").write_bytes(png)
+    for name in ("large", "huge"):
+        with pytest.raises(VipError, match="cannot be read as a picture"):
             read_lineage(tmp_path / f"{name}.png")
 
 
