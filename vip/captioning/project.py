@@ -16,7 +16,7 @@ from storage.store import ArtifactStore
 from storage.tables import write_table
 from vip.captioning.judge import Answered, Caption, Judge, Needs, Rejected
 from vip.captioning.rows import Row, read_samples, shard_rows
-from vip.captioning.specs import tokenizer_folder
+from vip.captioning.specs import resolve_tokenizer, tokenizer_folder
 from vip.captioning.tokens import load_counter
 
 STAGE_VERSION = 2
@@ -39,8 +39,19 @@ def captions_recipe(shard: ArtifactRef, spec: CaptionSpec, bank: Bank, round: in
 
 
 def make_judge(spec: CaptionSpec, round: int = 0, noise: bool = False) -> Judge:
-    """The judge of a resolved spec, with the target's tokenizer."""
-    return Judge(spec, load_counter(tokenizer_folder(spec.tokenizer)), round, noise)
+    """The judge of a resolved spec, with the target's tokenizer.
+
+    Raises:
+        VipError: where that is another one here than the spec, and so the key of the captions, says.
+    """
+    name, _, named = spec.tokenizer.partition("@")
+    folder, digest = tokenizer_folder(name), resolve_tokenizer(name).rpartition("@")[2]
+    if named and named != digest:
+        raise VipError(
+            f"the tokenizer {name} is {digest} here, the captions are named by {named}",
+            "run the command again where it was changed; give every worker's host the same one",
+        )
+    return Judge(spec, load_counter(folder, digest), round, noise)
 
 
 def project_shard(store: ArtifactStore, shard: Manifest, spec: CaptionSpec, bank: Bank, round: int = 0) -> Manifest:

@@ -37,8 +37,11 @@ class TokenCounter:
 
 
 @functools.lru_cache(maxsize=4)
-def load_counter(folder: Path) -> TokenCounter:
+def load_counter(folder: Path, digest: str) -> TokenCounter:
     """The tokenizer in ``folder``: ``tokenizer.json``, or CLIP's ``vocab.json`` and ``merges.txt``.
+
+    Args:
+        digest: of its files as they are now; it is loaded again where they have changed.
 
     Raises:
         VipError: where there is neither.

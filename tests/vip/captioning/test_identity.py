@@ -17,8 +17,9 @@ from schemas.spec import CaptionSpec
 from schemas.tables import CAPTIONS
 from storage.tables import read_table
 from tests.fake_openai import FakeServer, serving
-from tests.vip.captioning.helpers import BANK, captions_of, jpeg, make_spec, run
+from tests.vip.captioning.helpers import BANK, captions_of, jpeg, make_spec, make_tokenizer, run
 from vip.captioning.plan import plan_captions
+from vip.captioning.project import make_judge
 from vip.captioning.request import RequestBuilder
 from vip.captioning.rows import Row, Sample
 from vip.captioning.specs import builtin_specs, load_spec, resolve_spec
@@ -245,6 +246,20 @@ def test_a_server_whose_version_is_of_another_shape_is_unknown(version, monkeypa
     monkeypatch.setattr(FakeServer, "_version", told)
     with serving(FakeServer()) as url:
         assert server_version(url) == "unknown"
+
+
+def test_captions_are_counted_by_the_tokenizer_that_names_them_or_not_at_all(tmp_path):
+    folder = make_tokenizer(tmp_path / "tokenizer")
+    before = make_spec(folder)
+    assert make_judge(before).counter.count("wolf") == 3
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "post_processor": None}))
+    with pytest.raises(VipError, match="named by") as caught:
+        make_judge(before)
+    after = make_spec(folder)
+    assert before.tokenizer.rpartition("@")[2] in caught.value.reason
+    assert after.tokenizer.rpartition("@")[2] in caught.value.reason
+    assert make_judge(after).counter.count("wolf") == 1  # by the file as it is, though the old one was loaded before
 
 
 def test_the_plan_asks_no_server(store, dataset, spec):
