@@ -12,6 +12,7 @@ from PIL import Image
 from schemas.outpaint_settings import OutpaintSettings
 from vip.diffusion.paste import paste_back
 from vip.diffusion.pipeline import VIPOutpaintPipeline
+from vip.diffusion.prompt import make_prompt
 from vip.diffusion.text import cut_text
 from vip.outpaint.canvas import Canvas, make_canvas, open_picture
 from vip.outpaint.painter import Painter, resized
@@ -85,7 +86,8 @@ def outpaint_canvas(
     """Continue what is known of a canvas; see :func:`outpaint`."""
     painter = Painter(pipeline, center, surrounding, settings.guidance)
     sizes = plan_sizes(painter, canvas, settings)
-    cut = "; ".join(filter(None, (cut_text(pipeline.tokenizer, text) for text in (center, surrounding))))
+    # The total holds both halves with their labels, so that it loses an end first, and every end that a half loses.
+    cut = cut_text(pipeline.tokenizer, make_prompt(center, surrounding).total)
     results = []
     for number in range(settings.count):
 

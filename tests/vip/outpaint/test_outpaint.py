@@ -16,6 +16,7 @@ from schemas.errors import VipError
 from schemas.outpaint_settings import OutpaintSettings
 from tests.vip.evaluation.world import make_pipeline
 from vip.diffusion.paste import feather_weights
+from vip.diffusion.text import cut_text
 from vip.nano.dataset import DEMO_SEED
 from vip.nano.scene import make_scene
 from vip.nano.world import draw
@@ -204,6 +205,13 @@ def test_a_mask_file_says_what_to_generate(pipeline, tmp_path):
 def test_a_text_too_long_is_painted_and_its_lost_end_is_told(pipeline):
     (made,) = outpaint(picture(), pipeline, (8, 0, 0, 0), surrounding="tree " * 500, settings=quick())
     assert made.cut.startswith("t") or "tree" in made.cut.replace(" ", "")
+
+
+def test_halves_that_fit_alone_lose_an_end_together_and_it_is_told(pipeline):
+    half = "b " * (pipeline.tokenizer.model_max_length // 2)
+    assert not cut_text(pipeline.tokenizer, half)
+    (made,) = outpaint(picture(), pipeline, (8, 0, 0, 0), center=half, surrounding=half + "z", settings=quick())
+    assert made.cut.endswith("z")
 
 
 def test_odd_files_become_upright_rgb(tmp_path):
