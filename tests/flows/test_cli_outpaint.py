@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from flows.cli.main import main
+from schemas.outpaint_settings import OutpaintSettings
 from storage.refs import Refs
 from storage.store import ArtifactStore
 from tests.vip.evaluation.world import make_checkpoint
@@ -74,6 +75,20 @@ def test_several_results_make_a_sheet(root, photo, capsys):
     assert read_lineage(photo.parent / "out.png")["seeds"] == [0, 1, 2]
     assert read_lineage(files[0])["surrounding_prompt"] == "sea, sand"
     assert "sheet" in capsys.readouterr().out
+
+
+def test_a_run_that_ends_early_keeps_what_it_painted(root, photo):
+    out = photo.parent / "out.png"
+
+    def stop(what, done, total):
+        if what.startswith("picture 3"):
+            raise KeyboardInterrupt
+
+    settings = OutpaintSettings(steps=1, count=3)
+    with pytest.raises(KeyboardInterrupt):
+        outpaint_file(photo, out, "promoted", str(root), "8,8,8,8", surrounding="sea", settings=settings, progress=stop)
+    kept = [photo.parent / f"out-{number}.png" for number in (1, 2)]
+    assert [read_lineage(path)["seed"] for path in kept] == [0, 1] and not out.exists()
 
 
 @pytest.fixture

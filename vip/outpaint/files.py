@@ -84,15 +84,22 @@ def read_lineage(path: Path) -> dict[str, Any]:
     return lineage
 
 
-def contact_sheet(images: Sequence[Image.Image], longest: int = 640) -> Image.Image:
-    """Several results side by side, as near to a square as they go, each at most ``longest`` pixels wide and high."""
-    scale = min(1.0, longest / max(images[0].size))
-    width, height = (max(1, round(length * scale)) for length in images[0].size)
+def thumbnail(image: Image.Image, longest: int = 640) -> Image.Image:
+    """The picture at most ``longest`` pixels wide and high."""
+    scale = longest / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def contact_sheet(images: Sequence[Image.Image]) -> Image.Image:
+    """Thumbnails of several results, all of one size, side by side, as near to a square as they go."""
+    width, height = images[0].size
     columns = max(1, round((len(images) * height / width) ** 0.5))
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP), (245, 244, 242))
     for place, image in enumerate(images):
         row, column = divmod(place, columns)
-        small = image.resize((width, height), Image.Resampling.LANCZOS) if scale < 1 else image
-        sheet.paste(small, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
+        sheet.paste(image, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
     return sheet

@@ -12,7 +12,7 @@ from schemas.outpaint_settings import OutpaintSettings
 from storage.backend import Backend
 from storage.scratch import scratch_folder
 from vip.outpaint.canvas import make_canvas, open_picture
-from vip.outpaint.files import check_target, contact_sheet, write_png
+from vip.outpaint.files import check_target, contact_sheet, thumbnail, write_png
 from vip.outpaint.load import find_outpainter, load_outpainter
 from vip.outpaint.outpaint import Progress, outpaint_canvas
 from vip.outpaint.propose import Proposer
@@ -92,7 +92,7 @@ def outpaint_file(
         center = proposal.center if center is None else center
         surrounding = proposal.surrounding if surrounding is None else surrounding
     center, surrounding = center or "", surrounding or ""
-    results = outpaint_canvas(canvas, load_outpainter(folder), center, surrounding, settings, progress)
+    pipeline = load_outpainter(folder)
     lineage = {
         "checkpoint": named,
         "image": {"name": image.name, "sha256": sha256_hex(image.read_bytes())},
@@ -104,15 +104,20 @@ def outpaint_file(
         "proposed_by": {"model": proposal.model, "spec": proposal.spec} if proposal else None,
         "settings": settings.model_dump(mode="json", exclude={"seed", "count"}),
     }
+    small, seeds, cut = [], [], ""
+    results = outpaint_canvas(canvas, pipeline, center, surrounding, settings, progress)
     for result, target in zip(results, targets, strict=True):
+        # Each is written before the next is painted: a run that is killed keeps what it has.
         write_png(target, result.image, {**lineage, "seed": result.seed, "scales": list(result.scales)})
+        small.append(thumbnail(result.image))
+        seeds.append(result.seed)
+        cut = result.cut
     sheet = None
     if settings.count > 1:
         sheet = out
-        seeds = [result.seed for result in results]
-        write_png(sheet, contact_sheet([result.image for result in results]), {**lineage, "seeds": seeds})
+        write_png(sheet, contact_sheet(small), {**lineage, "seeds": seeds})
     proposed_by = proposal.model if proposal else ""
-    return Written(targets, sheet, center, surrounding, proposed_by, results[0].cut, named)
+    return Written(targets, sheet, center, surrounding, proposed_by, cut, named)
 
 
 def _targets(image: Path, out: Path, count: int) -> list[Path]:

@@ -1,6 +1,6 @@
 """Outpaint: a picture, a pipeline and two texts in; larger pictures out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +72,7 @@ def outpaint(
     """
     picture = flatten(image) if isinstance(image, Image.Image) else open_picture(Path(image))
     canvas = make_canvas(picture, expand, mask)
-    return outpaint_canvas(canvas, pipeline, center, surrounding, settings or OutpaintSettings(), progress)
+    return list(outpaint_canvas(canvas, pipeline, center, surrounding, settings or OutpaintSettings(), progress))
 
 
 def outpaint_canvas(
@@ -82,13 +82,12 @@ def outpaint_canvas(
     surrounding: str,
     settings: OutpaintSettings,
     progress: Progress | None = None,
-) -> list[Outpainted]:
-    """Continue what is known of a canvas; see :func:`outpaint`."""
+) -> Iterator[Outpainted]:
+    """Continue what is known of a canvas; see :func:`outpaint`. Every result is painted when it is asked for."""
     painter = Painter(pipeline, center, surrounding, settings.guidance)
     sizes = plan_sizes(painter, canvas, settings)
     # The total holds both halves with their labels, so that it loses an end first, and every end that a half loses.
     cut = cut_text(pipeline.tokenizer, make_prompt(center, surrounding).total)
-    results = []
     for number in range(settings.count):
 
         def step(what: str, done: int, total: int, number: int = number) -> None:
@@ -96,15 +95,12 @@ def outpaint_canvas(
                 progress(f"picture {number + 1} of {settings.count}, {what}", done, total)
 
         seed = settings.seed + number
-        results.append(
-            Outpainted(
-                Image.fromarray(_paint(painter, canvas, sizes, settings, seed, step)),
-                seed,
-                tuple(round(height / canvas.mask.shape[0], 3) for height, _ in sizes),
-                cut,
-            )
+        yield Outpainted(
+            Image.fromarray(_paint(painter, canvas, sizes, settings, seed, step)),
+            seed,
+            tuple(round(height / canvas.mask.shape[0], 3) for height, _ in sizes),
+            cut,
         )
-    return results
 
 
 def plan_sizes(painter: Painter, canvas: Canvas, settings: OutpaintSettings) -> list[tuple[int, int]]:
