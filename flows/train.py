@@ -48,7 +48,8 @@ def fit(root: str, sources: list[Source], config: TrainConfig) -> ArtifactRef:
         with reporting() as progress:
             result = _run(job, log_folder(root) / "train.log", progress)
         rows = {LOSSES_TABLE: result.steps}
-        return {"rows": rows, "precomputed": list(config.precompute), **result.model_dump(mode="json")}
+        told = {"base": config.base, "revision": config.revision, "precomputed": list(config.precompute)}
+        return {"rows": rows, **told, **result.model_dump(mode="json")}
 
     made, fresh = store.build(recipe, build)
     if fresh:

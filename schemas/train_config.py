@@ -15,10 +15,10 @@ Regime = Literal["sft", "glt"]
 Trainable = Literal["fusion", "branches", "attention", "whole"]
 MissingCaption = Literal["drop", "unconditional", "error"]
 
-# What says how the work is done or watched, and cannot change the weights that come out. Training states leave out as
-# well how long the run goes on.
+# What says how the work is done or watched, and cannot change the weights that come out; and where the base is found,
+# for which its digest stands among the inputs. Training states leave out as well how long the run goes on.
 _NOT_IN_PARAMS = {"hours", "workers", "checkpoint_every", "validation", "trackers", "log_every", "precompute"}
-_NOT_IN_PARAMS |= {"hosts", "rendezvous"}
+_NOT_IN_PARAMS |= {"hosts", "rendezvous", "base", "revision"}
 _NOT_IN_STATE = _NOT_IN_PARAMS | {"steps", "cache_mb"}
 
 
@@ -187,13 +187,13 @@ class TrainConfig(_Section):
         return self.cache_mb > 0 or bool(self.precompute)
 
     def params(self) -> dict[str, Any]:
-        """What goes into the key of the checkpoint: all that can change its weights."""
+        """What goes into the key of the checkpoint beside the base and the data: all that can change its weights."""
         params = self.model_dump(mode="json", exclude=_NOT_IN_PARAMS | self._unsaid)
         # Only whether each picture and text is encoded alone changes weights; the default says that it is.
         return params | {"cache_mb": type(self).model_fields["cache_mb"].default if self.encodes_alone else 0}
 
     def state_key(self) -> str:
-        """Names training states that this run may go on from; not keyed on the number of steps, so it can be prolonged.
+        """Names training states of one base that this run may go on from, whatever its number of steps.
 
         Learning-rate schedules that end (``cosine``, ``linear``) depend on the number of steps, so there it counts.
         """

@@ -51,7 +51,7 @@ class TrainJob(_Record):
         config: the run.
         base_dir: folder or hub id of the base pipeline.
         shards: the data.
-        scratch: folder for training states; kept between attempts.
+        scratch: folder for training states of this base; kept between attempts.
         out_dir: folder for what comes out.
         progress: file that gets one JSON line (:class:`TrainProgress`) at a time; the result is its last line.
     """

@@ -50,7 +50,7 @@ def train(
         base_dir: folder or hub id of a Stable Diffusion inpainting pipeline, or of one of ours, which is then trained
             on.
         shards: the data.
-        scratch: folder for training states.
+        scratch: folder for training states of this base.
         out_dir: folder for the pipeline; made where it is not there.
         on_progress: called in the first process, every ``log_every`` steps and after the last one.
 
