@@ -72,6 +72,8 @@ def command(
 
     Without --endpoint a vLLM server is started and stopped. Answers that are known already are not asked again.
     """
+    if (limit is not None) + (reask is not None) + retry_rejected > 1:
+        raise click.UsageError("give one of --limit, --reask and --retry-rejected")
     from flows.artifacts import find_artifact
     from flows.console import console
     from flows.run import local_run
@@ -101,7 +103,7 @@ def command(
     )
     console.quiet = as_json
     if only_plan:
-        shown = _plan(store, target, bank, config, root)
+        shown = _plan(store, target, bank, config, root, limit, reask, retry_rejected)
     elif limit or reask:
         with local_run(root):
             shown = _sample(store, target, bank, config, root, limit, reask)
@@ -154,17 +156,25 @@ def _caption(
 
 
 def _plan(
-    store: "ArtifactStore", target: "Manifest", bank: "Bank", config: "CaptionConfig", root: str
+    store: "ArtifactStore",
+    target: "Manifest",
+    bank: "Bank",
+    config: "CaptionConfig",
+    root: str,
+    limit: int | None,
+    reask: int | None,
+    retry_rejected: bool,
 ) -> dict[str, Any]:
     from flows.run import scratch_folder
     from vip.captioning.discovery import first_endpoint
     from vip.captioning.estimate import estimate
-    from vip.captioning.plan import current_round, plan_captions
+    from vip.captioning.plan import current_round, next_round, plan_captions
     from vip.captioning.specs import resolve_spec
 
     spec = resolve_spec(config.spec, config.model, first_endpoint(config.engines))
-    round = current_round(store, target, spec, bank)
-    plan = plan_captions(store, target, spec, bank, round=round, scratch=scratch_folder(root) / "answers")
+    round = (next_round if retry_rejected else current_round)(store, target, spec, bank)
+    scratch = scratch_folder(root) / "answers"
+    plan = plan_captions(store, target, spec, bank, limit or reask, round, scratch, noise=reask is not None)
     expected = asdict(estimate(store, plan, config.price))
     return {
         "rows": plan.rows,
