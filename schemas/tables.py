@@ -43,6 +43,7 @@ SOURCE_REJECTS = pa.schema(
         pa.field("detail", pa.string(), nullable=False),
         pa.field("bytes", pa.int64()),
         pa.field("sha256", pa.string()),
+        pa.field("split", pa.string()),  # of what lies in a shard and was rejected there; a part of the shard's key
     ]
 )
 

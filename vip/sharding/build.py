@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -182,7 +183,11 @@ def _write_shard(
 
 
 def _check(members: list[Member], max_pixels: int) -> list[tuple[bytes, ImageFacts | Reject]]:
-    return [(data, inspect_image(data, max_pixels)) for data in map(_fetch, members)]
+    return [(b"", member.reject) if member.reject else _inspect(_fetch(member), max_pixels) for member in members]
+
+
+def _inspect(data: bytes, max_pixels: int) -> tuple[bytes, ImageFacts | Reject]:
+    return data, inspect_image(data, max_pixels)
 
 
 def _fetch(member: Member) -> bytes:
@@ -213,7 +218,7 @@ def build_dataset(store: ArtifactStore, scan: SourceScan, shards: Iterable[Manif
     rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     for shard in shards:
-        bad.update(_rejects(store, shard))
+        bad.update(shard_rejects(store, shard))
         if shard.stats["samples"]:
             inputs[f"shard/{shard.params['prefix']}"] = shard.ref
             held = {what: shard.stats[what] for what in ("samples", "train", "test")}
@@ -258,7 +263,8 @@ def build_dataset(store: ArtifactStore, scan: SourceScan, shards: Iterable[Manif
     return manifest
 
 
-def _rejects(store: ArtifactStore, shard: Manifest) -> Iterator[tuple[str, SourceReject]]:
+def shard_rejects(store: ArtifactStore, shard: Manifest) -> Iterator[tuple[str, SourceReject]]:
+    """(SHA-256, why) of what a shard rejected; it knows no names."""
     if shard.stats["rejected"]:
         for row in read_table(store.read(shard, REJECTS_TABLE), SHARD_REJECTS).to_pylist():
             sha256, reason = row["image_sha256"], RejectReason(row["reason"])
@@ -275,11 +281,18 @@ def _join(scan: SourceScan, bad: dict[str, SourceReject]) -> tuple[list[dict[str
                 prefix = key_bits(member.sha256, scan.bits)
                 names.append({"image_sha256": member.sha256, "name": name, "shard": prefix, "split": member.split})
             else:
-                rejects.append(SourceReject(name, reject.reason, reject.detail, reject.size, member.sha256))
+                rejects.append(replace(reject, name=name, split=member.split))
     rejects.sort(key=lambda row: (row.name, row.reason, row.sha256 or "", row.detail))
     return names, [
-        {"name": r.name, "reason": r.reason.value, "detail": r.detail, "bytes": r.size, "sha256": r.sha256}
-        for r in rejects
+        {
+            "name": row.name,
+            "reason": row.reason.value,
+            "detail": row.detail,
+            "bytes": row.size,
+            "sha256": row.sha256,
+            "split": row.split,
+        }
+        for row in rejects
     ]
 
 

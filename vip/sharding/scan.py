@@ -17,7 +17,7 @@ from storage.answers import key_bits
 from storage.items import Hidden, Item, Place, Unread
 from storage.sources import Found, walk_source
 from storage.split_lists import SplitLists
-from vip.sharding.inspect import HEAD, looks_like_image
+from vip.sharding.inspect import HEAD, Reject, looks_like_image
 from vip.sharding.pool import batches, bounded_map
 
 Progress = Callable[[str, int, int], None]
@@ -30,24 +30,29 @@ _BATCH_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One candidate for a sample: its key, all its names, and where its bytes can be fetched."""
+    """One candidate for a sample: its key, all its names, and where its bytes can be fetched.
+
+    One that an earlier shard rejected says why in ``reject``; its bytes are not asked for again.
+    """
 
     sha256: str
     split: str
     size: int
     names: tuple[str, ...]
     places: tuple[Place, ...]
+    reject: Reject | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReject:
-    """One row of the rejects table."""
+    """One row of the rejects table; ``split`` is that of a member of a shard."""
 
     name: str
     reason: RejectReason
     detail: str
     size: int | None = None
     sha256: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)

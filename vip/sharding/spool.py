@@ -13,7 +13,7 @@ from vip.sharding.scan import Member, SourceScan
 
 def needs_spool(members: Iterable[Member]) -> bool:
     """Whether the bytes of any member lie in Parquet rows only."""
-    return any(all(isinstance(place, RowPlace) for place in member.places) for member in members)
+    return any(member.places and all(isinstance(place, RowPlace) for place in member.places) for member in members)
 
 
 def spool_rows(members: tuple[Member, ...], target: Path) -> tuple[Member, ...]:
@@ -23,8 +23,7 @@ def spool_rows(members: tuple[Member, ...], target: Path) -> tuple[Member, ...]:
     """
     wanted: dict[tuple[str, Column, int], dict[int, int]] = defaultdict(dict)
     for number, member in enumerate(members):
-        place = member.places[0]
-        if isinstance(place, RowPlace) and needs_spool([member]):
+        if needs_spool([member]) and isinstance(place := member.places[0], RowPlace):
             wanted[place.path, place.column, place.group][place.row] = number
     placed = list(members)
     with target.open("wb") as file:

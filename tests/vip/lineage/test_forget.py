@@ -168,6 +168,26 @@ def test_a_nightly_run_over_the_same_folder_does_not_bring_it_back(root, source,
     assert suppressed(root.store) == {sha(draw(3)), sha(draw(3, "BMP"))}
 
 
+@pytest.mark.parametrize("bits", [1, 3])
+def test_the_next_build_of_an_unchanged_source_is_the_version_that_the_takedown_made(bits, tmp_path):
+    source = tmp_path / "source"
+    for number in range(24):
+        folder = source / ("train", "test", "other")[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        broken = number % 4 == 1
+        (folder / f"{number}.png").write_bytes(draw(number)[: 90 if broken else None])
+        (folder / f"again-{number}.png").write_bytes(draw(number)[: 90 if broken else None])
+    root = Synthetic(ArtifactStore(tmp_path / "root", run_id="run-1"))
+    settings = ShardSettings(name="photos", bits=bits, test_share=0.5)
+    before = shard_source(root.store, str(source), settings, workers=1)
+    record = forget(root, *(f"other/{number}.png" for number in (2, 8, 14)))
+    ours = root.store.require(root.refs.get("dataset/photos"))
+    assert record["datasets"][0]["after"] == ours.digest != before.digest
+    again = shard_source(root.store, str(source), settings, workers=1)
+    assert again.inputs == ours.inputs
+    assert again.key == ours.key
+
+
 def test_an_interrupted_takedown_is_finished_by_running_it_again(root, source, tmp_path, monkeypatch):
     erased = []
 
