@@ -63,6 +63,7 @@ class CTSControl(ModelMixin, ConfigMixin):
         levels: number of resolutions of the UNet.
         mask_mode: ``area`` (soft) or ``nearest`` (hard), see :func:`vip.diffusion.levels.mask_at`.
         prompt_style: see :func:`vip.diffusion.prompt.make_prompt`.
+        view: width and height in pixels of what it was trained on; None where nobody said.
     """
 
     _supports_gradient_checkpointing = True
@@ -75,6 +76,7 @@ class CTSControl(ModelMixin, ConfigMixin):
         branches: Branches = "cross_attention",
         mask_mode: MaskMode = "area",
         prompt_style: PromptStyle = "labelled",
+        view: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.down_blocks = nn.ModuleDict()

@@ -190,6 +190,7 @@ def _finish(
     learner.use_averaged()
     rows = learner.losses
     if learner.accelerator.is_main_process:
+        pipe.control.register_to_config(view=(config.view.width, config.view.height))
         with quiet():
             pipe.save_pretrained(str(Path(out_dir) / "pipeline"), safe_serialization=True)
         write_table(Path(out_dir) / "losses.parquet", rows, LOSSES)

@@ -33,7 +33,7 @@ class _Piece(NamedTuple):
 
 
 class Painter:
-    """Paints canvases of any size with a model of a fixed size.
+    """Paints canvases of any size with a model of a fixed size: that of its training, else that of its base.
 
     At every step each tile predicts the noise of its window; the predictions are averaged where tiles overlap, and the
     scheduler moves the whole canvas at once (MultiDiffusion, Bar-Tal et al., 2023). No tile comes before another, so
@@ -52,8 +52,10 @@ class Painter:
         self.guidance = guidance
         self._times = 2 if guidance > 1 else 1
         self.cell = pipeline.vae_scale_factor
-        sample_size = pipeline.unet.config["sample_size"]
-        self.tile = int(sample_size if isinstance(sample_size, int) else min(sample_size))
+        # Training leaves the base's own size in the UNet's config, whatever the size that it trains at.
+        view, sample_size = pipeline.control.config["view"], pipeline.unet.config["sample_size"]
+        trained = min(view) // self.cell if view else sample_size
+        self.tile = int(trained if isinstance(trained, int) else min(trained))
         style = pipeline.control.config["prompt_style"]
         told = [make_prompt(*texts, style=style) for texts in (("", ""), (center, surrounding), ("", surrounding))]
         device, dtype = pipeline.unet.device, pipeline.unet.dtype

@@ -71,6 +71,7 @@ def test_trains_moves_a_and_the_branches_and_saves_a_pipeline(tmp_path, base, sh
     rows = pq.read_table(tmp_path / "out" / "losses.parquet")
     assert rows.schema.equals(LOSSES) and rows.column("step").to_pylist() == [1, 2, 3, 4, 5, 6]
     pipe = VIPOutpaintPipeline.from_pretrained(tmp_path / "out" / "pipeline")
+    assert tuple(pipe.control.config["view"]) == (VIEW.width, VIEW.height)
     fresh = VIPOutpaintPipeline.from_base(str(base), branches=branches)
     assert {path: a.item() for path, a in pipe.control.fusion()} == pytest.approx(result.a)
     moved = [

@@ -24,6 +24,7 @@ from vip.outpaint.borders import Lines, edges_of, strongest_step
 from vip.outpaint.canvas import expanded, masked, open_picture, parse_expansion
 from vip.outpaint.figures import base_pipeline
 from vip.outpaint.files import check_target, contact_sheet, read_lineage, write_png
+from vip.outpaint.load import load_outpainter
 from vip.outpaint.outpaint import outpaint, outpaint_canvas, plan_sizes
 from vip.outpaint.painter import Painter
 from vip.outpaint.tiles import plan_tiles, window
@@ -160,6 +161,14 @@ def test_one_tile_is_painted_as_the_pipeline_paints_it(pipeline):
         with torch.no_grad():
             weights.weight.copy_(before[0])
             weights.bias.copy_(before[1])
+
+
+def test_tiles_are_of_the_size_that_was_trained_and_else_of_the_base(tmp_path):
+    pipeline = make_pipeline()
+    assert Painter(pipeline, "", "", 1.0).tile == 16
+    pipeline.control.register_to_config(view=(48, 32))
+    pipeline.save_pretrained(str(tmp_path))
+    assert Painter(load_outpainter(tmp_path), "", "", 1.0).tile == 8  # 4 pixels a cell
 
 
 def test_large_canvases_are_painted_coarse_to_fine_within_the_limit_of_tiles(pipeline):
