@@ -99,8 +99,12 @@ def collected(backend: Backend) -> dict[tuple[str, str], str]:
     return newest
 
 
+_RECORDS = ("answers", "collected", "published", "refs", "tombstones")
+"""Folders beside ``artifacts`` whose objects all stay, but not the drafts of writes that were killed."""
+
+
 def leftovers(backend: Backend, older_than: float) -> Iterator[tuple[str, int]]:
-    """Files of artifacts that were never published, and claims of former runs.
+    """Files of artifacts that were never published, drafts of any object, and claims of former runs.
 
     An interrupted write leaves such files, and so does a writer of other bytes who came second to the same key.
 
@@ -126,8 +130,15 @@ def leftovers(backend: Backend, older_than: float) -> Iterator[tuple[str, int]]:
         for digest in ({_published(backend, *name.split("/"))} if len(folders[name]) > 1 else folders[name])
     }
     rubbish = [path for path in files if "/.tmp-" in path or "/".join(path.split("/")[:4]) not in spoken_for]
+    # Only a local disk has drafts: elsewhere an object appears whole, and listing all answers would be for nothing.
+    drafts = (
+        path
+        for folder in (_RECORDS if backend.is_local else ())
+        for path in backend.list(folder, unfinished=True)
+        if "/.tmp-" in path
+    )
     now = time.time()
-    for path in chain(rubbish, backend.list("claims", unfinished=True)):
+    for path in chain(rubbish, drafts, backend.list("claims", unfinished=True)):
         with contextlib.suppress(FileNotFoundError):  # its writer took it away
             written = backend.modified(path)
             if written is not None and now - written >= older_than:
@@ -139,7 +150,7 @@ def remove_leftover(backend: Backend, path: str) -> None:
 
     A run may publish it meanwhile: then it stays, or, where it was gone by then, the publication is taken back.
     """
-    if path.startswith("claims/"):
+    if not path.startswith("artifacts/"):
         backend.remove(path)
         _prune(backend, path.rsplit("/", 1)[0])
         return

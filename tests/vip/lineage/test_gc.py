@@ -3,10 +3,12 @@
 import shutil
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import time_machine
 
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation
 from bench._lineage_rows import make_spec, picture
+from storage.removal import collect, take_down
 from vip.lineage.gc import plan_gc, run_gc
 from vip.lineage.index import open_index
 from vip.lineage.verify import verify
@@ -87,6 +89,23 @@ def test_files_of_an_interrupted_write_go(root, tmp_path):
     assert len(plan.leftovers) == 2
     run_gc(root.store, plan)
     assert not left.parent.parent.exists()
+    assert verify(root.store.backend).ok
+
+
+@pytest.mark.parametrize("folder", ["answers", "collected", "published", "refs", "tombstones"])
+def test_the_draft_of_a_killed_write_goes_from_every_folder_and_nothing_else(folder, root, tmp_path):
+    place = tmp_path / "root"
+    take_down(root.store, add_checkpoint(root, "keywords", "scenes", seed=1).ref, "asked")
+    collect(root.store, root.evaluations[0], "no ref reached it")
+    whole = {path for path in place.rglob("*") if path.is_file()}
+    draft = next(path for path in sorted(whole) if path.relative_to(place).parts[0] == folder).parent / ".tmp-123"
+    draft.write_bytes(b"half an object")
+    assert not plan_gc(root.store).leftovers
+    plan = plan_gc(root.store, grace=NOW)
+    assert plan.leftovers == [(str(draft.relative_to(place)), len(b"half an object"))]
+    run_gc(root.store, plan)
+    assert {path for path in place.rglob("*") if path.is_file()} >= whole
+    assert not draft.exists()
     assert verify(root.store.backend).ok
 
 
