@@ -61,7 +61,7 @@ class CTSControl(ModelMixin, ConfigMixin):
         branches: see above.
         blocks: ``[{"path", "level", "attentions": [...]}, ...]`` as :meth:`from_unet` writes it.
         levels: number of resolutions of the UNet.
-        mask_mode: ``area`` (soft) or ``nearest`` (hard), see :func:`vip.diffusion.levels.mask_at`.
+        mask_mode: ``area`` (soft) or ``nearest`` (hard), see :func:`vip.diffusion.levels.pooled_mask`.
         prompt_style: see :func:`vip.diffusion.prompt.make_prompt`.
         view: width and height in pixels of what it was trained on; None where nobody said.
     """

@@ -12,7 +12,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from vip.diffusion.batch import Batch
-from vip.diffusion.levels import Level, mask_at
+from vip.diffusion.levels import Level, pooled_mask
 from vip.diffusion.text import encode_texts
 
 
@@ -95,7 +95,7 @@ class Encoder:
         noise = batch.noise.to(self._device)
         whole, kept = self._posteriors(batch)
         latents, known = self._sample(whole, noise[:, 1]) * scale, self._sample(kept, noise[:, 2]) * scale
-        mask = mask_at(batch.masks, (size[0], size[1]), "nearest").to(known)
+        mask = pooled_mask(batch.masks, (size[0], size[1]), "nearest").to(known)
         total, center, surrounding = self._states(batch)
         levels = tuple(level.to(self._device) for level in batch.levels)
         return Encoded(latents, torch.cat([mask, known], dim=1), total, center, surrounding, levels)

@@ -47,7 +47,7 @@ def level_sizes(height: int, width: int, count: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def mask_at(mask: torch.Tensor, size: tuple[int, int], mode: MaskMode) -> torch.Tensor:
+def pooled_mask(mask: torch.Tensor, size: tuple[int, int], mode: MaskMode) -> torch.Tensor:
     """Bring pixel masks to a feature map.
 
     Args:
@@ -55,8 +55,7 @@ def mask_at(mask: torch.Tensor, size: tuple[int, int], mode: MaskMode) -> torch.
         size: height and width of the feature map.
         mode: ``area`` averages over the pixels under each position; ``nearest`` rounds that average to 0 or 1, a half
             to 1. Both treat opposite sides alike, so what is centred stays centred. (Picking the pixel at a corner of
-            each
-            cell does not: the 3x3 map of a 192 px image comes out off centre.)
+            each cell does not: the 3x3 map of a 192 px image comes out off centre.)
 
     Returns:
         (B, 1, *size) float32 in [0, 1].
@@ -83,13 +82,13 @@ def plan_levels(
         mask: (B, 1, H, W) pixel masks, 1 = generate.
         latent_size: height and width of the latents.
         count: number of resolutions of the UNet.
-        mode: see :func:`mask_at`.
+        mode: see :func:`pooled_mask`.
         repeat: how often the batch is repeated as a whole (2 for guidance).
         uniform: see :func:`plan_level`.
     """
     pixels = mask.detach().cpu()
     return tuple(
-        plan_level(mask_at(pixels, size, mode).repeat(repeat, 1, 1, 1), uniform)
+        plan_level(pooled_mask(pixels, size, mode).repeat(repeat, 1, 1, 1), uniform)
         for size in level_sizes(*latent_size, count)
     )
 

@@ -14,11 +14,10 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One sample: the shard (place in the list of shards), its row there, and the epoch of its dataset."""
+    """One sample: the shard (place in the list of shards) and its row there."""
 
     shard: int
     row: int
-    epoch: int
 
 
 class Order:
@@ -60,11 +59,10 @@ class Order:
         number, nth = self._dataset(position)
         size = self.sizes[self._names[number]]
         epoch, within = divmod(nth, size)
-        windows, starts = self._windows(number, epoch)
+        starts = self._windows(number, epoch)[1]
         window = int(np.searchsorted(starts, within, side="right")) - 1
         shard, row = self._shuffled(number, epoch, window)[within - int(starts[window])]
-        del windows
-        return Place(int(shard), int(row), epoch)
+        return Place(int(shard), int(row))
 
     def _dataset(self, position: int) -> tuple[int, int]:
         """Which dataset is drawn at ``position``, and how many of its samples came before."""

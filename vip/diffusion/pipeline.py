@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from schemas.errors import VipError
 from vip.diffusion.control import Branches, CTSControl
-from vip.diffusion.levels import Level, MaskMode, mask_at, plan_levels
+from vip.diffusion.levels import Level, MaskMode, plan_levels, pooled_mask
 from vip.diffusion.paste import paste_back
 from vip.diffusion.picture import resize, to_masks, to_pixels
 from vip.diffusion.prompt import Prompt, PromptStyle, make_prompt, parse_prompt
@@ -324,7 +324,9 @@ class VIPOutpaintPipeline(DiffusionPipeline):
             known = torch.cat(parts)
         else:
             known = self.vae.encode(hidden).latent_dist.sample(generator)
-        channels = torch.cat([mask_at(masks, size, "nearest").to(known), known * self.vae.config.scaling_factor], dim=1)
+        channels = torch.cat(
+            [pooled_mask(masks, size, "nearest").to(known), known * self.vae.config.scaling_factor], dim=1
+        )
         levels = plan_levels(masks, size, self.control.config["levels"], self.control.config["mask_mode"], repeat)
         return channels.repeat(repeat, 1, 1, 1), tuple(level.to(device) for level in levels)
 

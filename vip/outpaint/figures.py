@@ -24,7 +24,7 @@ from vip.nano.truth import truth
 from vip.nano.world import draw
 from vip.outpaint.borders import between, edges_of, strongest_step
 from vip.outpaint.canvas import Canvas, expanded
-from vip.outpaint.outpaint import mask_at, outpaint_canvas, plan_sizes
+from vip.outpaint.outpaint import covering_mask, outpaint_canvas, plan_sizes
 from vip.outpaint.painter import Painter
 
 _LINE = (255, 64, 64)
@@ -61,7 +61,7 @@ def checked(
     kept = weights[0, 0].numpy() == 0
     painter = Painter(pipeline, *texts, settings.guidance)
     sizes = plan_sizes(painter, canvas, settings)
-    mask = mask_at(canvas.mask, *sizes[-1])
+    mask = covering_mask(canvas.mask, *sizes[-1])
     tiles = [*painter.tiles(mask), *painter.tiles(mask, shifted=True)]
     lines = edges_of(tiles, sizes[-1], canvas.mask.shape, painter.cell)
     sys.stdout.write(

@@ -112,7 +112,10 @@ def plan_sizes(painter: Painter, canvas: Canvas, settings: OutpaintSettings) -> 
     if settings.tiles == 0 or settings.strength == 0:
         return sizes
     finest = 1.0
-    while finest > first and _most_tiles(painter, mask_at(canvas.mask, *_size(height, width, finest))) > settings.tiles:
+    while (
+        finest > first
+        and _most_tiles(painter, covering_mask(canvas.mask, *_size(height, width, finest))) > settings.tiles
+    ):
         finest *= 0.92
     scale = first
     while scale * 1.25 < finest:
@@ -136,7 +139,7 @@ def _paint(
     generator = torch.Generator("cpu").manual_seed(seed)
     painted = canvas.pixels
     for number, (height, width) in enumerate(sizes, 1):
-        mask = mask_at(canvas.mask, height, width)
+        mask = covering_mask(canvas.mask, height, width)
         known = np.where(mask[..., None] == 1, np.uint8(0), resized(_filled(canvas), height, width))
         start = np.where(mask[..., None] == 1, resized(painted, height, width), known) if number > 1 else None
         painted = painter.paint(
@@ -161,8 +164,8 @@ def _filled(canvas: Canvas) -> np.ndarray:
     return np.where(canvas.mask[..., None] == 1, np.rint(mean).astype(np.uint8), canvas.pixels)
 
 
-def mask_at(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The mask at another size; a pixel that is partly unknown is generated."""
+def covering_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The mask at another size; a pixel that is unknown in any part is generated, never taken for known."""
     if mask.shape == (height, width):
         return mask
     small = Image.fromarray(mask * np.uint8(255)).resize((width, height), Image.Resampling.BOX)

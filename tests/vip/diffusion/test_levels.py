@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from schemas.region import BrushRegion, CentreRegion, SidesRegion, View
-from vip.diffusion.levels import blend, level_sizes, mask_at, plan_level, plan_levels, take
+from vip.diffusion.levels import blend, level_sizes, plan_level, plan_levels, pooled_mask, take
 from vip.regions.mask import render_mask
 
 
@@ -16,7 +16,7 @@ def pixels(*regions, size=192):
 def test_a_centred_mask_is_centred_at_every_level(mode, size):
     mask = pixels(CentreRegion(keep=2 / 3), size=size)
     for height, width in level_sizes(size // 8, size // 8, 4):
-        small = mask_at(mask, (height, width), mode)
+        small = pooled_mask(mask, (height, width), mode)
         assert (
             torch.equal(small, small.flip(-1)) and torch.equal(small, small.flip(-2)) and torch.equal(small, small.mT)
         )
@@ -25,8 +25,8 @@ def test_a_centred_mask_is_centred_at_every_level(mode, size):
 
 
 def test_the_area_average_is_exact_where_the_mask_is_uniform():
-    assert torch.equal(mask_at(torch.ones(1, 1, 88, 72), (11, 9), "area"), torch.ones(1, 1, 11, 9))
-    assert torch.equal(mask_at(torch.zeros(1, 1, 88, 72), (3, 5), "area"), torch.zeros(1, 1, 3, 5))
+    assert torch.equal(pooled_mask(torch.ones(1, 1, 88, 72), (11, 9), "area"), torch.ones(1, 1, 11, 9))
+    assert torch.equal(pooled_mask(torch.zeros(1, 1, 88, 72), (3, 5), "area"), torch.zeros(1, 1, 3, 5))
 
 
 @pytest.mark.parametrize("mode", ["area", "nearest"])
