@@ -98,6 +98,8 @@ def test_a_published_dataset_is_valid_croissant_and_its_records_load(photo_index
     assert made["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     for file in made["distribution"]:
         assert hashlib.sha256((out / file["contentUrl"]).read_bytes()).hexdigest() == file["sha256"]
+    carried = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - {"croissant.json"}
+    assert {file["contentUrl"] for file in made["distribution"]} == carried
     derived = {one["@id"] for one in made["prov:wasDerivedFrom"]}
     assert derived == {f"urn:sha256:{shard.digest}" for shard in photos.shards["photos"]}
 
@@ -133,6 +135,8 @@ def test_the_command_line_writes_them_all(photos, tmp_path, capsys):
     vip("croissant", "photos", "--out", str(card), "--license", "CC0-1.0")
     told = vip("dataset", "dataset/photos", "--out", str(folder))
     assert told["samples"] == 12 and told["folder"] == str(folder)
+    for file in json.loads(card.read_text())["distribution"]:
+        assert hashlib.sha256(photos.store.backend.get(file["contentUrl"])).hexdigest() == file["sha256"]
     for file in (card, folder / "croissant.json"):
         assert not mlcroissant.Dataset(str(file)).metadata.issues.errors
     assert vip("captions", "keywords", "--out", str(images))["rows"] == 12

@@ -10,6 +10,7 @@ import mlcroissant as mlc
 from vip.lineage import graph
 from vip.lineage.index import LineageIndex
 from vip.lineage.resolve import live_shards
+from vip.sharding.build import NAMES_TABLE
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 _FIELDS = {
@@ -48,23 +49,13 @@ def card(index: LineageIndex, row: sqlite3.Row, published: bool, licence: str | 
         places = (f"shards/{prefix}.tar", f"samples/{prefix}.parquet")
         if not published:
             places = (f"{graph.folder(shard)}/samples.tar", f"{graph.folder(shard)}/samples.parquet")
-        for name, place, kind in (
-            ("samples.tar", places[0], "application/x-tar"),
-            ("samples.parquet", places[1], "application/x-parquet"),
-        ):
-            distribution.append(
-                mlc.FileObject(
-                    ctx=context,
-                    id=f"{prefix}/{name}",
-                    name=f"{prefix}/{name}",
-                    description=f"{name} of the shard whose samples' keys begin with the bits {prefix}",
-                    content_url=place,
-                    content_size=f"{own[name]['bytes']} B",
-                    encoding_formats=[kind],
-                    sha256=own[name]["sha256"],
-                )
-            )
+        for name, place in zip(("samples.tar", "samples.parquet"), places, strict=True):
+            what = f"{name} of the shard whose samples' keys begin with the bits {prefix}"
+            distribution.append(_file(context, f"{prefix}/{name}", what, place, own[name]))
         tables.append(f"{prefix}/samples.parquet")
+    place = NAMES_TABLE if published else f"{graph.folder(row)}/{NAMES_TABLE}"
+    what = "the names that every image had in its source"
+    distribution.append(_file(context, NAMES_TABLE, what, place, graph.loads(row["outputs"])[NAMES_TABLE]))
     name = _name(index, row)
     metadata = mlc.Metadata(
         ctx=context,
@@ -80,6 +71,19 @@ def card(index: LineageIndex, row: sqlite3.Row, published: bool, licence: str | 
     made = metadata.to_json()
     made["@context"] |= {"prov": "http://www.w3.org/ns/prov#"}
     return made | _provenance(row, shards)
+
+
+def _file(context: Any, name: str, what: str, place: str, output: dict[str, Any]) -> mlc.FileObject:
+    return mlc.FileObject(
+        ctx=context,
+        id=name,
+        name=name,
+        description=what,
+        content_url=place,
+        content_size=f"{output['bytes']} B",
+        encoding_formats=[f"application/x-{name.rpartition('.')[2]}"],
+        sha256=output["sha256"],
+    )
 
 
 def _samples(context: Any, table: str) -> mlc.RecordSet:

@@ -15,6 +15,7 @@ from vip.lineage.export.croissant import card
 from vip.lineage.index import LineageIndex
 from vip.lineage.resolve import live_shards, resolve_live
 from vip.lineage.rows import image_bytes, read_rows
+from vip.sharding.build import NAMES_TABLE
 
 Progress = Callable[[str, int, int], None]
 CARD = "croissant.json"
@@ -54,7 +55,7 @@ def export_dataset(
         _place(index, f"{graph.folder(shard)}/samples.parquet", folder / "samples" / f"{prefix}.parquet")
         if progress:
             progress("shards exported", done, len(shards))
-    _place(index, f"{graph.folder(row)}/names.parquet", folder / "names.parquet")
+    _place(index, f"{graph.folder(row)}/{NAMES_TABLE}", folder / NAMES_TABLE)
     made = card(index, row, published=True, licence=licence)
     (folder / CARD).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     return {"dataset": row["key"], "shards": len(shards), "samples": sum(shard["rows"] or 0 for shard in shards)}
