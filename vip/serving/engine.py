@@ -30,7 +30,7 @@ _PLACING = {
     *("--data-parallel-size", "-dp", "--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp"),
     *("--gpu-memory-utilization", "--kv-cache-memory-bytes", "--max-num-seqs", "--max-num-batched-tokens"),
     *("--enable-prefix-caching", "--no-enable-prefix-caching", "--mm-processor-cache-gb", "--cpu-offload-gb"),
-    *("--disable-log-stats", "--uvicorn-log-level"),
+    *("--enforce-eager", "--disable-log-stats", "--uvicorn-log-level"),
 }
 """Arguments of vLLM that say where and how fast it answers, and never what; any other is told by the served name."""
 STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}

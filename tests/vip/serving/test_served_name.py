@@ -112,7 +112,9 @@ def test_all_that_can_change_an_answer_is_in_the_name(tmp_path):
     template.write_text("another")
     names.append(engine("nano", tmp_path, "--chat-template", str(template)).served_name)
     assert len(set(names)) == len(names)
-    placed = engine("nano", tmp_path, "--data-parallel-size", "4", "--gpu-memory-utilization=0.8", max_model_len=128)
+    placed = engine(
+        "nano", tmp_path, "--data-parallel-size", "4", "--enforce-eager", "--max_num_seqs=8", max_model_len=128
+    )
     assert placed.served_name == names[0]
 
 

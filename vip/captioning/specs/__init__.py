@@ -90,7 +90,7 @@ def resolve_model(declared: ModelIdentity, model: str | None, endpoint: str | No
     if endpoint is not None and identity.served_name not in served:
         raise VipError(
             f"endpoint {endpoint} serves {', '.join(served) or 'nothing'}, the spec needs {identity.served_name}",
-            "serve that model, dtype and quantization with `vip serve`, or name the served one with --model",
+            "serve that model, dtype and quantization with `vip serve`, or take the served one as declared by --model",
         )
     return identity
 
