@@ -12,6 +12,7 @@ published answer to a request wins: segments are ordered by (number, length of p
 number is taken once a prefix (put-if-absent), and is above every number that overlapping prefixes held before.
 """
 
+import heapq
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -101,16 +102,25 @@ class Answers:
         """Every segment that can hold an answer for one image."""
         return self.segments(key_bits(image_sha256, MOST_BITS))
 
+    def latest(self, count: int) -> list[Segment]:
+        """The segments that were published last by the clock of the store, the last one first.
+
+        Numbers do not tell: each prefix has its own. The partition is listed once, and only these records are read.
+        """
+        dated = self.backend.list_dated(f"answers/{self.answers_id}")
+        records = ((written, found) for path, written in dated if (found := _numbered(path)) is not None)
+        return [self._segment(*found) for _, found in heapq.nlargest(count, records)]
+
     def _segments(self, numbers: Iterable[tuple[str, int]]) -> list[Segment]:
-        found = []
-        for prefix, number in numbers:
-            path = f"{_folder(self.answers_id, prefix)}/{number:08d}.json"
-            try:
-                record = json.loads(self.backend.get(path))
-                found.append(Segment(self.answers_id, prefix, number, record["sha256"], record["rows"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise VipError(f"{path} cannot be read: {error}", "run `vip audit verify`") from error
-        return sorted(found, key=lambda segment: segment.order)
+        return sorted((self._segment(*numbered) for numbered in numbers), key=lambda segment: segment.order)
+
+    def _segment(self, prefix: str, number: int) -> Segment:
+        path = f"{_folder(self.answers_id, prefix)}/{number:08d}.json"
+        try:
+            record = json.loads(self.backend.get(path))
+            return Segment(self.answers_id, prefix, number, record["sha256"], record["rows"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise VipError(f"{path} cannot be read: {error}", "run `vip audit verify`") from error
 
     def read(self, segment: Segment) -> pa.Table:
         """The rows of one segment.
@@ -172,10 +182,8 @@ class Answers:
         yield from self._numbers_below(f"answers/{self.answers_id}/{bits}")
 
     def _numbers_below(self, start: str) -> Iterator[tuple[str, int]]:
-        for path in self.backend.list_starting(start):
-            parts = path.split("/")
-            if len(parts) == 4 and parts[3].endswith(".json"):
-                yield ("" if parts[2] == _EMPTY_PREFIX else parts[2]), int(parts[3].removesuffix(".json"))
+        paths = self.backend.list_starting(start)
+        yield from (found for path in paths if (found := _numbered(path)) is not None)
 
 
 def partitions(backend: Backend) -> dict[str, dict[str, Any]]:
@@ -191,6 +199,14 @@ def key_bits(image_sha256: str, bits: int) -> str:
     """The first ``bits`` bits of a sample key, as a string of 0 and 1."""
     digits = (bits + 3) // 4
     return f"{int(image_sha256[:digits], 16):0{digits * 4}b}"[:bits] if bits else ""
+
+
+def _numbered(path: str) -> tuple[str, int] | None:
+    """Prefix and number of the record of a segment; None for any other object."""
+    parts = path.split("/")
+    if len(parts) != 4 or not parts[3].endswith(".json"):
+        return None
+    return "" if parts[2] == _EMPTY_PREFIX else parts[2], int(parts[3].removesuffix(".json"))
 
 
 def _folder(answers_id: str, bits: str) -> str:

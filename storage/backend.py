@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -121,6 +122,22 @@ class Backend:
             # Below the root: what lies above it may be called as it likes.
             if unfinished or "/.tmp-" not in path[start - 1 :]:
                 yield path[start:]
+
+    def list_dated(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """Every object under ``prefix``, and when it was written as :meth:`modified` says; 0 where it does not."""
+        if self.is_local:
+            for path in self.list(prefix):
+                with contextlib.suppress(FileNotFoundError):
+                    yield path, os.stat(self.full(path)).st_mtime  # noqa: PTH116 - there may be very many
+            return
+        try:
+            with told_in_one_line(self.url):
+                found = self.fs.find(self.full(prefix), detail=True)
+        except FileNotFoundError:
+            return
+        for path, facts in sorted(found.items()):
+            written: Any = next((facts[name] for name in ("LastModified", "created", "mtime") if name in facts), 0.0)
+            yield path[len(self.root) + 1 :], written.timestamp() if isinstance(written, datetime) else float(written)
 
     def list_starting(self, start: str) -> Iterator[str]:
         """Every object whose path begins with ``start``, such as ``folder/na`` or ``folder/name/``; sorted.

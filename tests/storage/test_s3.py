@@ -1,5 +1,7 @@
 """A bucket that refuses, stumbles or is late: the store goes on, or ends with one line; nothing secret is in it."""
 
+import time
+
 import pytest
 from s3_server import KEY, SECRET
 
@@ -80,3 +82,10 @@ def test_a_listing_by_prefix_is_one_request_and_says_what_it_says_on_a_disk(s3, 
         found = list(backend.list_starting(start))
         assert found == list(local.list_starting(start)) == [path for path in local.list("") if path.startswith(start)]
         assert sum((s3.counts() - before).values()) == 1
+
+
+def test_a_dated_listing_says_when_each_object_was_written(s3, backend):
+    before = s3.counts()
+    ((path, written),) = backend.list_dated("old")
+    assert path == "old" and abs(written - time.time()) < 60
+    assert written == backend.modified("old") and (s3.counts() - before)["LIST"] <= 2

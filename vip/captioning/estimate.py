@@ -8,7 +8,9 @@ from storage.answers import Answers
 from storage.store import ArtifactStore
 from vip.captioning.plan import CaptionPlan
 
-_SEGMENTS = 8
+_SEGMENTS = 64
+_BETWEEN_SEGMENTS = 5.0
+_PAUSE = 30.0  # seconds without an answer; a slow engine may leave some
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,11 @@ def estimate(store: ArtifactStore, plan: CaptionPlan, price: Price | None = None
 
     Rates come from the latest answers of the same spec, else of the nearest earlier one.
     """
+    if not plan.requests:
+        return Estimate(0, 0, 0, 0.0, 0.0, "nothing to ask")
     price = price or Price()
     for answers_id, what in ((plan.spec.answers_id, "this spec"), (plan.earlier_answers, "the nearest earlier spec")):
-        rates = _measure(Answers(store.backend, answers_id), plan) if answers_id else None
+        rates = _measure(Answers(store.backend, answers_id)) if answers_id else None
         if rates is None:
             continue
         prompt, completion = round(rates.prompt * plan.requests), round(rates.completion * plan.requests)
@@ -59,23 +63,34 @@ def estimate(store: ArtifactStore, plan: CaptionPlan, price: Price | None = None
             price.of(prompt, completion, seconds),
             f"the last {rates.answers:,} answers of {what}",
         )
-    return Estimate(plan.requests, 0, 0, 0.0, 0.0, "nothing to ask") if not plan.requests else Estimate(plan.requests)
+    return Estimate(plan.requests)
 
 
-def _measure(answers: Answers, plan: CaptionPlan) -> _Rates | None:
-    """Mean tokens, and answers a second, over the latest segments of the partition."""
-    prompts = completions = counted = 0
+def _measure(answers: Answers) -> _Rates | None:
+    """Mean tokens over the latest segments, and answers a second over the time of which they hold every answer.
+
+    A publication is cut into segments by shard: of the time in which the oldest one was filled, others may hold more.
+    """
+    prompts = completions = 0
     stamps: list[float] = []
-    for segment in answers.segments("")[-_SEGMENTS:]:
+    known_from = 0.0
+    segments = answers.latest(_SEGMENTS)
+    for segment in segments:
         table = answers.read(segment)
         prompts += sum(value or 0 for value in table.column("prompt_tokens").to_pylist())
         completions += sum(value or 0 for value in table.column("completion_tokens").to_pylist())
-        counted += table.num_rows
-        stamps += [stamp.timestamp() for stamp in table.column("answered_at").to_pylist()]
-    if counted < 2:
+        answered = [stamp.timestamp() for stamp in table.column("answered_at").to_pylist()]
+        known_from = max(answered) + _BETWEEN_SEGMENTS
+        stamps += answered
+    if len(stamps) < 2:
         return None
-    # A pause between two runs is no part of the rate: only gaps under 5 s count as work.
-    stamps.sort()
+    whole = [stamp for stamp in stamps if stamp > known_from] if len(segments) == _SEGMENTS else stamps
+    rate = _rate(sorted(whole if len(whole) > 1 else stamps))
+    return _Rates(prompts / len(stamps), completions / len(stamps), rate, len(stamps))
+
+
+def _rate(stamps: list[float]) -> float:
+    """Answers a second; a pause between two runs is no part of it."""
     gaps = [after - before for before, after in itertools.pairwise(stamps)]
-    working = sum(gap for gap in gaps if gap < 5.0)
-    return _Rates(prompts / counted, completions / counted, len(gaps) / max(working, 1e-3), counted)
+    work = [gap for gap in gaps if gap < _PAUSE] or gaps
+    return len(work) / max(sum(work), 1e-3)
