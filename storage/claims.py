@@ -162,7 +162,7 @@ class Claims:
 
     def _numbers(self, folder: str) -> list[int]:
         names = (path.rpartition("/")[2].removesuffix(".json") for path in self._backend.list(folder))
-        return sorted(int(name) for name in names if name.isdigit())
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _over(self, holder: str, well: bool) -> None:
         self._backend.put_if_absent(f"{self._place}/holders/{holder}/over.json", canonical_json({"well": well}))

@@ -50,11 +50,14 @@ def refuse_credentials(url: str) -> None:
     """A URL is written to logs and to Prefect's database, so nothing secret may be part of it.
 
     Raises:
-        VipError: for a URL with a user, a password or a signature; it repeats no part of the URL.
+        VipError: for a URL with a user, a password or a signature, or one that is none; it repeats no part of the URL.
     """
     if not is_url(url):
         return
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise VipError("a URL is none: its brackets do not hold an address", "give it as scheme://host/path") from None
     named = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
     if "@" in parts.netloc or any(_SECRET.search(name) for name in named):
         raise VipError(

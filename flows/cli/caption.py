@@ -214,7 +214,7 @@ def _bank(size: str, keeps: tuple[float, ...]) -> "Bank":
     from schemas.errors import VipError
 
     width, _, height = size.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdecimal() and height.isdecimal()):
         raise VipError(f"--view {size} is no size", "give it as WIDTHxHEIGHT, such as 256x256")
     regions = [{"kind": "centre", "keep": keep} for keep in keeps]
     return validated(Bank, "vip caption", view={"width": int(width), "height": int(height)}, regions=regions)

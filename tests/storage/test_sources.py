@@ -13,6 +13,7 @@ from s3fs import S3FileSystem
 
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
+from storage.backend import Backend
 from storage.items import Hidden, Item, Unread
 from storage.sources import walk_source
 
@@ -180,6 +181,14 @@ def test_a_bucket_without_credentials_is_said_in_one_line(tmp_path, monkeypatch)
     with pytest.raises(VipError, match=r"source cannot be listed: s3://bucket/images: .*credentials"):
         walked("s3://bucket/images")
     S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize("url", ["s3://[bucket/images", "s3://key:secret@[bucket"])
+def test_a_url_that_is_none_is_one_line_that_does_not_repeat_it(url):
+    for take in (walked, Backend):
+        with pytest.raises(VipError, match="a URL is none") as caught:
+            take(url)
+        assert "bucket" not in str(caught.value) and "secret" not in str(caught.value)
 
 
 BLOBS = [bytes([n]) * 10 for n in range(20)]

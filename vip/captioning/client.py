@@ -45,6 +45,11 @@ class ClientStats:
     most_in_flight: int = 0
 
 
+def retry_after(header: str | None) -> float:
+    """The seconds that a server asks for by ``Retry-After``, within bounds; a few tenths where it names none."""
+    return min(max(float(header) if header and header.isdecimal() else 0.2, 0.1), 30.0)
+
+
 class Client:
     """Sends jobs until there are no more.
 
@@ -232,7 +237,7 @@ class Client:
         elif status == 429:
             self.stats.throttled += 1
             endpoint.concurrency.throttled(time.monotonic())
-            self._later(job, min(max(float(after) if after and after.isdigit() else 0.2, 0.1), 30.0))
+            self._later(job, retry_after(after))
         elif status in (408, 425) or status >= 500:
             self._try_again(endpoint, job, error_text(status, raw), start, suspect=True)
         elif status in _FATAL:

@@ -1,5 +1,6 @@
 """Discovery: which engines there are now."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -72,6 +73,6 @@ def _read_url(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer:  # noqa: S310 - the model admits http(s) only
             return str(answer.read(_MOST_BYTES).decode("utf-8"))
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (http.client.HTTPException, urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise VipError(f"{url} does not say which endpoints there are: {reason}", "check the discovery URL") from None

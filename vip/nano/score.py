@@ -17,7 +17,7 @@ def parse_seeds(text: str) -> range:
         VipError: where it is none, or holds seeds that were trained on.
     """
     start, separator, stop = text.partition(":")
-    if not (separator and start.isdigit() and stop.isdigit()) or int(stop) <= int(start):
+    if not (separator and start.isdecimal() and stop.isdecimal()) or int(stop) <= int(start):
         raise VipError(f"seeds {text!r} are no range", "give START:STOP, such as 0:2000")
     if int(stop) > TRAINING_SEEDS:
         raise VipError(f"seeds from {TRAINING_SEEDS} on were trained on", "give seeds below that")

@@ -1,5 +1,6 @@
 """How endpoints are spoken to: with the key of the environment, without redirects, and never for endless bodies."""
 
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -51,7 +52,7 @@ def fetch(url: str, body: bytes | None = None, timeout: float = 5.0) -> bytes:
     except urllib.error.HTTPError as error:
         remedy = f"check {API_KEY}" if error.code in (401, 403) else "check the URL and what serves there"
         raise VipError(f"endpoint {url} answers {error.code} {error.reason}", remedy) from error
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (http.client.HTTPException, urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise VipError(f"endpoint {url} does not answer: {reason}", "check the URL and that the server runs") from error
     if len(raw) > LONGEST_BODY:

@@ -97,7 +97,12 @@ def base_url(endpoint: str) -> str:
     """
     url = refuse_secrets(endpoint).rstrip("/")
     url = url.removesuffix("/v1")
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a bracket that does not close, a port that is none
+        named = False
+    if not named:
         raise VipError(f"'{endpoint}' is no endpoint", "give a URL such as http://127.0.0.1:8000")
     return url
 

@@ -4,6 +4,7 @@ import heapq
 
 import pytest
 
+from vip.captioning.client import retry_after
 from vip.captioning.concurrency import Concurrency, Load
 from vip.captioning.endpoint import read_load
 
@@ -54,6 +55,13 @@ def test_more_in_flight_that_slows_the_server_is_taken_back():
     concurrency = Concurrency(32, 512)
     simulate(concurrency, 30, 1.0, 100, slower_above=130)
     assert concurrency.limit == 128
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [(None, 0.2), ("3", 3.0), ("0", 0.1), ("9" * 400, 30.0), ("²", 0.2), ("Wed, 21 Oct", 0.2)]
+)
+def test_a_server_says_when_to_come_back_in_digits_or_not_at_all(header, seconds):
+    assert retry_after(header) == seconds
 
 
 def test_a_queue_preemptions_and_429_lower_it():

@@ -41,6 +41,8 @@ def test_a_file_names_endpoints_by_lines_or_as_json(tmp_path, text):
         ("[1]", "holds no list of URLs"),
         ("{", "begins as JSON and is none"),
         ("host:1", "'host:1' is no endpoint"),
+        ("http://[::1", "'http://\\[::1' is no endpoint"),
+        ("http://host:99999", "'http://host:99999' is no endpoint"),
         ("# nobody", "names no endpoint; start engines with `vip serve` first"),
     ],
 )
@@ -48,6 +50,11 @@ def test_what_names_no_endpoints_is_told(tmp_path, text, said):
     (tmp_path / "engines").write_text(text)
     with pytest.raises(VipError, match=said):
         first_endpoint(Endpoints(file=str(tmp_path / "engines")))
+
+
+def test_a_discovery_url_that_is_none_is_told():
+    with pytest.raises(VipError, match=r"does not say which endpoints there are"):
+        find_endpoints(Endpoints(discovery="http://[::1"))
 
 
 def test_endpoints_are_given_in_one_way():
