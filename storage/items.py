@@ -6,20 +6,45 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self, cast
 
 from schemas.sharding import RejectReason
-from storage.remote import STREAM_BLOCK, is_url, open_remote
+from storage.remote import STREAM_BLOCK, is_s3, is_url, open_remote, told_in_one_line
 
 CONTAINERS = (".tar", ".parquet", ".pq")
 
 
 def open_binary(path: str) -> IO[bytes]:
-    """A local file or a URL as a stream of bytes that can seek."""
+    """A local file or a URL as a stream of bytes that can seek.
+
+    Raises:
+        OSError: where it cannot be read; VipError, also while it is read, where a store does not answer.
+    """
     if is_url(path):
         files, inside = open_remote(path)
-        return files.open(inside, "rb", block_size=STREAM_BLOCK)
+        with told_in_one_line(path):
+            return cast(IO[bytes], _Told(files.open(inside, "rb", block_size=STREAM_BLOCK), path))
     return Path(path).open("rb")
+
+
+class _Told:
+    """A remote stream whose failures are told in one line."""
+
+    def __init__(self, file: Any, url: str) -> None:
+        self._file, self._url = file, url
+
+    def read(self, *size: int) -> bytes:
+        with told_in_one_line(self._url):
+            return self._file.read(*size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +57,18 @@ class FilePlace:
         """Size in bytes."""
         if is_url(self.path):
             files, path = open_remote(self.path)
-            return int(files.size(path))
+            with told_in_one_line(self.path):
+                return int(files.size(path))
         return os.stat(self.path).st_size  # noqa: PTH116
 
     def read(self) -> bytes:
         """The bytes of the file."""
         if is_url(self.path):
             files, path = open_remote(self.path)
-            return files.cat_file(path)
+            # One request: s3fs would first ask for the size, to fetch pieces side by side.
+            more = {"max_concurrency": 1} if is_s3(self.path) else {}
+            with told_in_one_line(self.path):
+                return files.cat_file(path, **more)
         # A bare descriptor: half the cost of open() for a million small files. Never waits on a pipe.
         handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_BINARY", 0))
         with io.FileIO(handle) as file:
@@ -62,7 +91,8 @@ class RangePlace:
         """The bytes of the range; fewer where the file ends early."""
         if is_url(self.path):
             files, path = open_remote(self.path)
-            return files.cat_file(path, start=self.offset, end=self.offset + self.size)
+            with told_in_one_line(self.path):
+                return files.cat_file(path, start=self.offset, end=self.offset + self.size)
         with io.FileIO(self.path) as file:
             file.seek(self.offset)
             return file.read(self.size) or b""
@@ -152,6 +182,7 @@ class Item:
 
         Raises:
             OSError: where they cannot be fetched.
+            VipError: where a store does not answer.
         """
         return self.place.read() if self.data is None else self.data
 

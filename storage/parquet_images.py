@@ -24,7 +24,8 @@ def walk_parquet(path: str, name: str, settings: ShardSettings, strict: bool) ->
         strict: the file is the whole source, so that a wrong schema is an error and no row of the rejects table.
 
     Raises:
-        VipError: where ``strict`` and the file is no Parquet, is encrypted, or has no usable column of bytes.
+        VipError: where ``strict`` and the file is no Parquet, is encrypted, or has no usable column of bytes; and where
+            a store does not answer.
     """
     reason = RejectReason.DAMAGED_PARQUET
     try:
@@ -36,6 +37,8 @@ def walk_parquet(path: str, name: str, settings: ShardSettings, strict: bool) ->
             reason = RejectReason.DAMAGED_PARQUET
             yield from _rows(file, path, name, settings, column, names)
     except (OSError, pa.ArrowException, UnicodeDecodeError, VipError) as error:  # Unicode: the name of a column
+        if isinstance(error, VipError) and reason is not RejectReason.WRONG_SCHEMA:
+            raise  # the store does not answer: it says nothing of the file
         detail = error.reason if isinstance(error, VipError) else _short(error)
         if strict:
             remedy = error.remedy if isinstance(error, VipError) else "give a whole, unencrypted Parquet file"

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import VipError
 from schemas.sharding import RejectReason, ShardSettings
@@ -81,10 +82,15 @@ def _walk_glob(pattern: str, settings: ShardSettings) -> Iterator[Found]:
             break
         fixed.append(part)
     base = Path(*fixed) if fixed else Path()
+    walked: set[Path] = set()
     for match in matches:
         name = readable_name(os.path.relpath(match, base))
+        if not walked.isdisjoint(Path(match).parents):
+            continue
         if Path(match).is_dir():
-            if "**" not in pattern:
+            # What ends in ** names the files of every folder itself.
+            if Path(pattern).name != "**":
+                walked.add(Path(match))
                 yield from _walk_folder(match, settings, name)
             continue
         yield from _walk_file(match, name, settings, stated_split(name, settings.splits))
@@ -94,27 +100,37 @@ def _walk_url(url: str, settings: ShardSettings) -> Iterator[Found]:
     try:
         files, root = open_remote(url)
         with told_in_one_line(url):
-            matches = sorted(files.glob(root)) if glob.has_magic(root) else [root]
-            paths = sorted({path for match in matches for path in (files.find(match) or [match]) if files.isfile(path)})
+            sizes = _list_url(files, root)
     except VipError as error:
         raise VipError(f"source cannot be listed: {error.reason}", error.remedy) from error
     except OSError as error:
         raise VipError(f"source {url} cannot be listed: {error}", "check the URL and its credentials") from error
-    if not paths:
+    if not sizes:
         raise VipError(f"source {url} holds no files", "check the URL")
-    single = paths == [root]
+    single = list(sizes) == [root]
     fixed = root.rsplit("/", 1)[0] if single or glob.has_magic(root) else root
     while glob.has_magic(fixed):
         fixed = fixed.rsplit("/", 1)[0]
-    for path in paths:
+    for path, size in sorted(sizes.items()):
         name = path.removeprefix(fixed).lstrip("/")
         if is_hidden(name):
             yield Hidden(name)
             continue
         split = stated_split(name, settings.splits)
-        with told_in_one_line(url):
-            size = int(files.size(path))
         yield from _open(files.unstrip_protocol(path), name, size, settings, split, single)
+
+
+def _list_url(files: Any, root: str) -> dict[str, int]:
+    """Every file that a remote path or pattern names, with its size: what the listing says, no request for each."""
+    found: dict[str, dict[str, Any]] = {}
+    for match, facts in (files.glob(root, detail=True) if glob.has_magic(root) else {root: {}}).items():
+        if facts.get("type") == "file":
+            found[match] = facts
+        else:
+            found |= files.find(match, detail=True) or ({match: {}} if files.isfile(match) else {})
+    # Of a file that is named itself some file systems list nothing more.
+    told = {path: facts or files.info(path) for path, facts in found.items()}
+    return {path: int(facts["size"]) for path, facts in told.items() if facts["type"] == "file"}
 
 
 def _walk_folder(root: str, settings: ShardSettings, called: str = "") -> Iterator[Found]:

@@ -7,6 +7,7 @@ import tarfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from s3fs import S3FileSystem
@@ -189,6 +190,50 @@ def test_a_url_that_is_none_is_one_line_that_does_not_repeat_it(url):
         with pytest.raises(VipError, match="a URL is none") as caught:
             take(url)
         assert "bucket" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_bucket_is_listed_once_and_each_file_is_one_request(s3, s3_root):
+    S3FileSystem.clear_instance_cache()
+    bucket = Backend(s3_root)
+    for number in range(30):
+        bucket.put_if_absent(f"images/train/{number:02d}.jpg", bytes([number]) * 9)
+    for source, fixed in ((f"{s3_root}/images", "train/"), (f"{s3_root}/ima*/*/*.jpg", "images/train/")):
+        before = s3.counts()
+        found = list(walk_source(source, SETTINGS))
+        assert [(one.name, one.size) for one in found] == [(f"{fixed}{n:02d}.jpg", 9) for n in range(30)]
+        listing = s3.counts() - before
+        assert listing["HEAD"] + listing["LIST"] <= 6  # a pattern lists folder by folder
+        assert [one.read() for one in found] == [bytes([n]) * 9 for n in range(30)]
+        assert s3.counts() - before - listing == {"GET": 30}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.jpg", "a.tar", "a.parquet"])
+def test_a_store_that_goes_away_while_a_file_is_read_is_one_line(s3, s3_root, tmp_path, name, monkeypatch):
+    make(tmp_path / "a.tar", NINE)
+    pq.write_table(pa.table({"image": BLOBS}), tmp_path / "a.parquet")
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    Backend(s3_root).put_if_absent(f"images/{name}", tmp_path / name)
+
+    async def gone(self, method, *args, **more):
+        if method == "get_object":
+            raise EndpointConnectionError(endpoint_url=s3.endpoint)
+        return await call(self, method, *args, **more)
+
+    call = S3FileSystem._call_s3
+    monkeypatch.setattr(S3FileSystem, "_call_s3", gone)
+    with pytest.raises(VipError, match=r"images.* the store does not answer as it should"):
+        walked(f"{s3_root}/images")
+
+
+@pytest.mark.parametrize("pattern", ["*/train", "**/train", "**/tr*", "**/*", "**"])
+def test_a_pattern_takes_the_folders_that_it_matches_and_each_file_once(tmp_path, pattern):
+    for path in ("a/train/1.jpg", "a/train/train/2.jpg", "b/train/3.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"1")
+    items, _, _ = walked(tmp_path / pattern)
+    assert sorted(name for name, _ in items) == ["a/train/1.jpg", "a/train/train/2.jpg", "b/train/3.jpg"]
 
 
 BLOBS = [bytes([n]) * 10 for n in range(20)]
