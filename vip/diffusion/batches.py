@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from schemas.errors import VipError
 from schemas.region import read_region
 from schemas.train_config import TrainConfig
 from schemas.training import ShardCaptions
@@ -135,16 +136,37 @@ class Batches(IterableDataset[Batch]):
         )
 
 
-def load_batches(batches: Batches, workers: int) -> DataLoader[Batch]:
-    """The stream, read and rendered by ``workers`` processes (0 = here); the order does not depend on them."""
-    return DataLoader(
-        batches,
+def load_batches(batches: Batches, workers: int) -> Iterator[Batch]:
+    """The stream, read and rendered by ``workers`` processes (0 = here); the order does not depend on them.
+
+    Raises:
+        VipError: where an image cannot be read; it names the image.
+    """
+    loader = DataLoader(
+        _Told(batches),
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=2 if workers else None,
     )
+    for batch in loader:
+        if isinstance(batch, VipError):
+            raise batch
+        yield batch
+
+
+class _Told(IterableDataset[Batch | VipError]):
+    """The stream, its error being the last thing that it yields: torch makes text of what a worker raises."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Batch | VipError]:
+        try:
+            yield from self._batches
+        except VipError as error:
+            yield error
 
 
 def _as_it_is(batch: Any) -> Any:

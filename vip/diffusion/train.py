@@ -78,7 +78,7 @@ def train(
         batches = Batches(
             shards, census, config, shape, learner.position, accelerator.process_index, accelerator.num_processes
         )
-        stream = iter(load_batches(batches, config.workers))
+        stream = load_batches(batches, config.workers)
         clock = _Clock()
         while learner.step < config.steps:
             drawn = [next(stream) for _ in range(config.accumulation)]

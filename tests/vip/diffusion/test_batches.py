@@ -125,14 +125,15 @@ def test_data_that_do_not_suit_the_config_are_refused(tmp_path, changes, message
         take_census(write_shards(tmp_path, regions=BANK), config(**changes))
 
 
-def test_a_damaged_image_is_named_not_replaced(tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named_not_replaced(tmp_path, workers):
     shards = write_shards(tmp_path, images=4, shards=1)
     data = bytearray(Path(shards[0].tar).read_bytes())
     for place in range(512, 700):
         data[place] = 0
     Path(shards[0].tar).write_bytes(data)
-    with pytest.raises(VipError, match="cannot be read"):
-        batches(shards, config(), 2)
+    with pytest.raises(VipError, match=r"^image [0-9a-f]{64} in \S+ cannot be read: [^\n]*; run `vip audit verify`$"):
+        batches(shards, config(), 2, workers)
 
 
 def test_a_mixture_counts_the_datasets_that_it_names_and_asks_something_of_each(tmp_path):
