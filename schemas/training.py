@@ -152,7 +152,7 @@ class TrainPlan(_Record):
         memory_bytes: weights, gradients, optimiser and averages in float32; activations come on top.
         forward_flops: one sample through the UNet with its branches.
         latents, levels: height and width of the latents, and of the feature maps at every resolution.
-        steps, samples: optimiser steps, and samples of one process.
+        steps, samples: optimiser steps, and samples of all processes.
         images, pairs, missing_captions, regions, epochs: of the data; None or empty where none were given.
     """
 

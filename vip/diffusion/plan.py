@@ -50,7 +50,7 @@ def plan(
     height, width = view.height // factor, view.width // factor
     census = take_census(shards, config) if shards else None
     images = sum(census.counts) if census else None
-    samples = config.steps * config.batch * config.accumulation
+    samples = config.steps * config.batch * config.accumulation * config.processes
     return TrainPlan(
         base=config.base,
         branches=config.branches,

@@ -33,7 +33,7 @@ def test_the_plan_of_a_real_config_needs_no_weights():
 def test_every_config_that_is_shipped_can_be_checked(path):
     run = TrainRun.model_validate(yaml.safe_load(path.read_text())).train
     told = plan(run)
-    assert told.steps == run.steps and told.samples == run.steps * run.batch * run.accumulation
+    assert told.steps == run.steps and told.samples == run.steps * run.batch * run.accumulation * run.processes
     assert 0 < told.trainable_parameters <= told.unet_parameters + told.branch_parameters
     assert told.memory_bytes > 4 * (told.unet_parameters + told.branch_parameters + told.frozen_parameters)
 
@@ -42,6 +42,8 @@ def test_the_plan_counts_the_data(tmp_path):
     shards = write_shards(tmp_path / "data", images=12, skip=(1,))
     told = plan(TrainConfig(view=VIEW, steps=20, batch=11), str(write_base(tmp_path / "base")), shards)
     assert (told.images, told.missing_captions, told.pairs, told.epochs) == (11, 1, 11, 20.0)
+    many = plan(TrainConfig(view=VIEW, steps=20, batch=11, processes=8), str(tmp_path / "base"), shards)
+    assert (many.samples, many.epochs) == (8 * told.samples, 160.0)
     assert told.regions == {"centre-0.5": 11} and told.frozen_parameters > 10_000
 
 
