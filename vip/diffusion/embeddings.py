@@ -15,7 +15,7 @@ from storage.tables import read_table, write_table
 from storage.tensors import OnRow, read_row, write_rows
 from vip.diffusion.census import load_shard
 from vip.diffusion.dropout import every_prompt
-from vip.diffusion.prompt import Prompt
+from vip.diffusion.prompt import Prompt, make_prompt
 
 if TYPE_CHECKING:
     from vip.diffusion.encode import Encoder
@@ -60,9 +60,12 @@ def make_embeddings(
 
     def build(folder: Path) -> dict[str, Any]:
         examples, _ = load_shard(data, config)
-        captions = (caption for example in examples for caption in example.captions)
+        # What is trained without text lends a geometry and no words; the empty prompt is there for it in any case, so
+        # that ``missing_caption``, which is in no key, changes nothing.
+        captions = (caption for example in examples if not example.without_text for caption in example.captions)
         prompts = (prompt for caption in captions for prompt in every_prompt(caption, config))
-        texts = sorted({text for prompt in prompts for text in prompt})
+        empty = make_prompt("", "", style=config.prompt_style)
+        texts = sorted({*empty, *(text for prompt in prompts for text in prompt)})
 
         def rows() -> Iterator[np.ndarray]:
             for text in texts:

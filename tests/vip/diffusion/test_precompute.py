@@ -114,6 +114,16 @@ def test_only_the_training_split_is_encoded_and_only_the_regions_that_are_wanted
     assert embeddings.stats["texts"] == 9 * (3 + 2) + 3 - 2 * 3
 
 
+def test_images_without_a_caption_change_no_embeddings(tmp_path, base):
+    made = []
+    for how in ("drop", "unconditional"):
+        store = ArtifactStore(tmp_path / how)
+        pairs = publish(store, write_shards(tmp_path / f"{how}-data", shards=1, skip=(0, 3)))
+        precompute(make_job(tmp_path / how, base, pairs, config(precompute=("embeddings",), missing_caption=how)))
+        made += store.list("embeddings")
+    assert made[0].ref == made[1].ref
+
+
 def test_captions_of_another_view_ask_for_nothing(tmp_path, base):
     store = ArtifactStore(tmp_path / "root")
     pairs = publish(store, write_shards(tmp_path / "data", shards=1))
