@@ -117,7 +117,7 @@ class TrainResult(_Record):
         missing_captions: images of the training split without a usable caption.
         epochs: ``samples / images``.
         final_loss: mean over the last tenth of the steps.
-        seconds: of this attempt.
+        seconds: of this attempt, and of the earlier ones whose steps it went on from.
         a: UNet block -> fusion weight as saved.
         trainable_parameters: numbers that were trained.
     """

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _received = signal.SIGINT
+_RAISED = ("KeyboardInterrupt", "TerminationSignal")
 _AGAIN_S = 0.05
 
 
@@ -55,8 +56,11 @@ def _number(error: BaseException | None) -> int | None:
     """Which signal was turned into ``error``; None where it is another kind of error."""
     if isinstance(error, KeyboardInterrupt):
         return _received
+    if isinstance(error, Exception):
+        # Compiled code that was calling Python (pydantic building a model) says in its message alone what it caught.
+        return _received if any(name in str(error) for name in _RAISED) else None
     # Prefect turns SIGTERM into an exception of its own, which says which signal it was.
-    return getattr(error, "signal", None) if not isinstance(error, Exception) else None
+    return getattr(error, "signal", None)
 
 
 def leave() -> NoReturn:

@@ -119,6 +119,14 @@ def test_an_error_of_a_library_that_was_interrupted_is_an_interruption(raised, c
     assert (done.returncode, done.stderr) == (code, f"{word}; run the same command again to go on\n")
 
 
+def test_compiled_code_that_was_interrupted_says_so_in_its_message_alone():
+    code = "import flows.cli.main\nfrom flows.cli import process\n"
+    code += "def work():\n    raise ValueError('Error building \\'literal\\' validator: KeyboardInterrupt: ')\n"
+    code += "flows.cli.main.main = work\nprocess.main()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted; run the same command again to go on\n")
+
+
 def test_a_signal_that_comes_when_the_work_is_over_changes_nothing():
     code = "import atexit, os, signal\nimport flows.cli.main\nfrom flows.cli import process\n"
     code += "atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"

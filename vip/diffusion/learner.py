@@ -27,6 +27,7 @@ class Learner:
         step: optimiser steps done.
         position: samples drawn by all processes.
         losses: one row a step, see ``schemas.training.LOSSES``.
+        seconds_before: that earlier attempts took to come to the step where this one began.
         accelerator: of the run.
     """
 
@@ -34,6 +35,7 @@ class Learner:
         self.accelerator, self._config = accelerator, config
         self.step, self.position = 0, 0
         self.losses: list[dict[str, Any]] = []
+        self.seconds_before = 0.0
         self._control = pipe.control
         self._schedule = DDPMScheduler.from_config(pipe.scheduler.config)
         self._prediction = self._schedule.config["prediction_type"]
@@ -139,8 +141,13 @@ class Learner:
             a=row["a"],
         )
 
-    def save(self, states: States) -> None:
-        """Write a training state; only the first process writes, all draws being keyed by position."""
+    def save(self, states: States, seconds: float) -> None:
+        """Write a training state; only the first process writes, all draws being keyed by position.
+
+        Args:
+            states: where to.
+            seconds: of this attempt until now.
+        """
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             tensors, rng = capture_rng()
@@ -156,6 +163,7 @@ class Learner:
                 "averaged_steps": self._ema.optimization_step if self._ema is not None else 0,
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "losses": self.losses,
+                "seconds": self.seconds_before + seconds,
             }
             states.save(State(self.step, self.position, tensors, values))
         self.accelerator.wait_for_everyone()
@@ -180,6 +188,7 @@ class Learner:
         restore_rng(state.tensors, state.values["rng"])
         self.step, self.position = state.step, state.position
         self.losses = list(state.values["losses"])
+        self.seconds_before = state.values.get("seconds", 0.0)
         return state.step
 
     def use_averaged(self) -> None:

@@ -94,7 +94,7 @@ def train(
                 on_progress(learner.progress(clock.seconds))
             spent = not last and _spent(config, accelerator, started)
             if last or spent or learner.step % config.checkpoint_every == 0:
-                learner.save(states)
+                learner.save(states, time.monotonic() - started)
             if spent:
                 raise VipError(
                     f"training stopped: the budget of {config.hours:g} hours is spent at step {learner.step:,} of "
@@ -206,7 +206,7 @@ def _finish(
         missing_captions=census.missing,
         epochs=learner.position / images,
         final_loss=sum(tail) / len(tail),
-        seconds=time.monotonic() - started,
+        seconds=learner.seconds_before + time.monotonic() - started,
         a=learner.fusion(),
         trainable_parameters=learner.trainable_parameters,
     )

@@ -141,8 +141,10 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, b
 
 def test_a_run_that_was_interrupted_behind_its_last_step_writes_the_same_files(tmp_path, base, shards):
     for out in ("undisturbed", "again"):
+        start = time.monotonic()
         result = train(config(), base, shards, tmp_path / "s", tmp_path / out)
     assert result.resumed_from == result.steps == 6
+    assert result.seconds > time.monotonic() - start  # what the six steps took is told as well
     one, two = (
         {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
         for folder in (tmp_path / "undisturbed", tmp_path / "again")
