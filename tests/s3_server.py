@@ -60,11 +60,16 @@ class S3Server:
     @contextlib.contextmanager
     def here(self):
         """The environment of this process points at the server for the length of the block."""
+        from s3fs import S3FileSystem
+
         before = {name: os.environ.get(name) for name in self.environment}
         os.environ.update(self.environment)
+        # fsspec hands out the file system of an earlier server as long as the options are the same.
+        S3FileSystem.clear_instance_cache()
         try:
             yield self
         finally:
+            S3FileSystem.clear_instance_cache()
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 
