@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -123,9 +124,12 @@ def dask(world, tmp_path):
     scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
     worker += ["--no-dashboard", "--local-directory", str(tmp_path)]
+    # As many as here, where another test may have set them: with another number of threads kernels round otherwise.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     with ExitStack() as stack:
         stack.enter_context(OwnedProcess(scheduler, tmp_path / "scheduler.log"))
-        workers = [stack.enter_context(OwnedProcess(worker, tmp_path / f"worker-{n}.log")) for n in range(2)]
+        started = [OwnedProcess(worker, tmp_path / f"worker-{n}.log", environment) for n in range(2)]
+        workers = [stack.enter_context(one) for one in started]
         yield address, workers
 
 
