@@ -140,13 +140,16 @@ class ArtifactStore:
     def _put(self, recipe: Recipe, digest: str, files: dict[str, bytes | Path]) -> bool:
         """Put the files and publish them; False where gc took some of them meanwhile, so that they must be put again.
 
-        A file that stood there already may be what gc is just collecting. So it is looked at after the publication:
-        gc looks for a publication after its last removal, and one of both sees the other.
+        A file that stood there may be what gc is just collecting, and one that was put takes gc for a leftover until
+        it is published. So all are looked at after the publication: gc looks for a publication after its last removal,
+        and one of both sees the other.
         """
-        stood = [path for path, data in files.items() if not self.backend.put_if_absent(path, data)]
+        folder = artifact_folder(recipe.kind, recipe.key, digest)
+        for path, data in files.items():
+            self.backend.put_if_absent(path, data)
         try:
             # Another writer with the same bytes may have put its manifest first: publish the one that stands there.
-            published = self.backend.get(f"{artifact_folder(recipe.kind, recipe.key, digest)}/manifest.json")
+            published = self.backend.get(f"{folder}/manifest.json")
         except FileNotFoundError:
             return False
         publication = Publication(
@@ -154,7 +157,7 @@ class ArtifactStore:
         )
         where, record = _publication_path(recipe.kind, recipe.key), canonical_json(publication.model_dump(mode="json"))
         self.backend.put_if_absent(where, record)
-        if all(self.backend.exists(path) for path in stood):
+        if files.keys() <= set(self.backend.list(folder)):
             return True
         with contextlib.suppress(FileNotFoundError):
             if self.backend.get(where) == record:  # it names a manifest that is gone

@@ -99,6 +99,20 @@ def test_a_run_that_finishes_what_an_interrupted_one_left_while_gc_removes_it(st
     assert other.build(RECIPE, write)[0].outputs and whole(other)
 
 
+@pytest.mark.parametrize("step", range(5))
+def test_gc_that_takes_the_first_files_of_a_write_for_leftovers_leaves_a_whole_artifact(step, tmp_path, monkeypatch):
+    store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
+
+    def collected_without_grace():
+        for path, _ in list(leftovers(other.backend, 0.0)):
+            remove_leftover(other.backend, path)
+
+    seen = at_step(monkeypatch, store, step, collected_without_grace)
+    made, _ = store.build(RECIPE, write)
+    assert seen["done"] or seen["count"] <= step
+    assert whole(other) and other.get(RECIPE.kind, RECIPE.key).digest == made.digest
+
+
 def beside(store, text):
     """A writer of other bytes under the same key, who comes second."""
 

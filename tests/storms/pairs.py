@@ -2,8 +2,10 @@
 
 import random
 import shutil
+import time
 from pathlib import Path
 
+from schemas.errors import VipError
 from storage.refs import Refs
 from storage.store import ArtifactStore
 from tests.storms.command import Ended
@@ -136,14 +138,23 @@ def files(root: Path) -> list[Path]:
 
 
 def half(root: Path) -> None:
-    """Assert that whatever is published now has all its files, unless it is being removed this moment."""
+    """Assert that what is published has all its files, or in a moment has, or is withdrawn, by whoever writes it."""
     store = ArtifactStore(root)
     for path in list(store.backend.list("published")):
-        _, kind, name = path.split("/")
+        until = time.monotonic() + 10.0
+        while missing := _missing(store, path):
+            assert time.monotonic() < until, (path, missing)
+            time.sleep(0.05)
+
+
+def _missing(store: ArtifactStore, path: str) -> list[str]:
+    """Files that a publication speaks of and that are not there."""
+    _, kind, name = path.split("/")
+    try:
         made = store.get(kind, name.removesuffix(".json"))
-        if made is not None:
-            for output in made.outputs:
-                assert store.backend.exists(store.path(made, output)), (path, output)
+    except VipError:
+        return ["manifest.json"]
+    return [one for one in made.outputs if not store.backend.exists(store.path(made, one))] if made else []
 
 
 def with_rubbish(world: World) -> Path:
