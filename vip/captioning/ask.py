@@ -10,6 +10,7 @@ from pathlib import Path
 from schemas.budget import Budget
 from schemas.canonical import fingerprint
 from schemas.endpoints import Endpoints
+from schemas.errors import VipError
 from schemas.spec import CaptionSpec
 from storage.claims import Claims
 from storage.journal import recover
@@ -20,7 +21,7 @@ from vip.captioning.client import Client
 from vip.captioning.discovery import find_endpoints
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.plan import CaptionPlan
-from vip.serving.identity import check_served, check_version
+from vip.serving.identity import check_served, check_version, served_models
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ def ask(
         begin: where among the shards to begin, 0 to 1, so that processes that start together do not meet.
 
     Raises:
-        VipError: where no endpoint answers any more; what was answered until then is kept.
+        VipError: where no endpoint answers any more, what was answered until then being kept, or one of several that
+            are given as a list serves another model or runs another server.
     """
     settings = settings or ClientSettings()
     asking = Asking(store, plan, scratch, on_progress, budget or Budget(), spent or AskStats())
@@ -64,10 +66,12 @@ def ask(
     asking.answers.describe(plan.spec.asked)
     started, cpu = time.monotonic(), time.process_time()
     given = endpoints if isinstance(endpoints, Endpoints) else Endpoints(urls=tuple(endpoints))
+    admit = partial(_admit, plan.spec, asking.judge.builder.model_name)
+    if not given.changing:
+        _check_each(find_endpoints(given), admit)
 
     def connect() -> Client:
         find = partial(find_endpoints, given) if given.changing else None
-        admit = partial(_admit, plan.spec, asking.judge.builder.model_name)
         return Client(find_endpoints(given), asking.model_name, settings, watch, find, admit, on_change)
 
     first = int(begin * len(plan.work))
@@ -81,8 +85,21 @@ def ask(
     return asking.stats
 
 
+def _check_each(urls: list[str], admit: Callable[[str], None]) -> None:
+    """Check several endpoints that stay as they are; one that is down is left to the client.
+
+    The only one was checked when the spec was resolved.
+    """
+    for url in urls if len(urls) > 1 else []:
+        try:
+            served_models(url)
+        except VipError:
+            continue
+        admit(url)
+
+
 def _admit(spec: CaptionSpec, name: str, endpoint: str) -> None:
-    """Check an endpoint that came later as the first one was checked.
+    """Check an endpoint as the first one was checked when the spec was resolved.
 
     Raises:
         VipError: where it serves another model, or a checked one by another server.

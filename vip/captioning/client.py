@@ -80,7 +80,7 @@ class Client:
         self.stats = ClientStats()
         self._urls, self._model_name, self._watch = endpoints, model_name, watch
         self._find, self._admit, self._on_change = find, admit, on_change
-        self._turned_away: set[str] = set()
+        self._turned_away: dict[str, str] = {}
 
     async def run(self, jobs: AsyncIterator[Job], on_reply: Callable[[Reply], None]) -> None:
         """Send every job and hand over every reply as it arrives, in any order.
@@ -141,7 +141,7 @@ class Client:
             if endpoint.base not in named and not endpoint.left:
                 endpoint.leave()
                 self._on_change(f"{endpoint.base} is no longer named: it gets no more requests")
-        self._turned_away &= set(named)
+        self._turned_away = {url: reason for url, reason in self._turned_away.items() if url in named}
 
     async def _take_in(self, url: str) -> None:
         known = next((endpoint for endpoint in self._endpoints if endpoint.base == url), None)
@@ -153,10 +153,9 @@ class Client:
         except VipError as error:
             # One that does not answer yet is asked again; either is told once.
             if url not in self._turned_away:
-                self._turned_away.add(url)
-                self._on_change(f"not used: {error.reason}")
+                self._turn_away(url, error.reason)
             return
-        self._turned_away.discard(url)
+        self._turned_away.pop(url, None)
         if known is not None:
             known.come_back()
             self._staff(known)
@@ -165,6 +164,20 @@ class Client:
             self._open(endpoint)
         self._freed.set()
         self._on_change(f"{url} takes part")
+
+    def _turn_away(self, url: str, reason: str) -> None:
+        self._turned_away[url] = reason
+        self._on_change(f"not used: {reason}")
+
+    def _refuse(self, endpoint: Endpoint, job: Job, reason: str, remedy: str) -> None:
+        """An endpoint is not what it was taken for: that ends the run, or its own part in it where others may come."""
+        if self._find is None:
+            self._fail(VipError(reason, remedy))
+            return
+        if not endpoint.left:
+            endpoint.leave()  # it is asked again who it is before it gets another request
+            self._turn_away(endpoint.base, reason)
+        self._queue.put_nowait(job)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -241,9 +254,8 @@ class Client:
         elif status in (408, 425) or status >= 500:
             self._try_again(endpoint, job, error_text(status, raw), start, suspect=True)
         elif status in _FATAL:
-            text = error_text(status, raw)
-            remedy = f"check the model name, the path and {API_KEY}"
-            self._fail(VipError(f"endpoint {endpoint.base} {_FATAL[status]} ({text})", remedy))
+            reason = f"endpoint {endpoint.base} {_FATAL[status]} ({error_text(status, raw)})"
+            self._refuse(endpoint, job, reason, f"check the model name, the path and {API_KEY}")
         else:
             self._refused += 1
             if not self._served and self._refused >= _NEVER_SERVED:
@@ -260,12 +272,7 @@ class Client:
             return
         if self._model_name is not None and model not in (None, self._model_name):
             reason = f"endpoint {endpoint.base} answers as {model}, not as {self._model_name}"
-            if self._find is not None:
-                endpoint.leave()  # it is asked again who it is before it gets another request
-                self._on_change(f"not used: {reason}")
-                self._queue.put_nowait(job)
-                return
-            self._fail(VipError(reason, "restart it with `vip serve`, or run again without it"))
+            self._refuse(endpoint, job, reason, "restart it with `vip serve`, or run again without it")
             return
         endpoint.answered()
         self._served += 1
@@ -360,8 +367,8 @@ class Client:
                 self._watch()
             waiting = time.monotonic() - self._progressed
             if self._outstanding and waiting > self.settings.stall:
-                causes = "; ".join(f"{e.base} {e.cause or 'throttles'}" for e in self._endpoints if not e.left)
-                causes = causes or "no endpoint is named any more"
-                self._fail(VipError(f"no answer for {waiting:.0f} s: {causes}", "what was answered is kept; run again"))
+                causes = [f"{e.base} {e.cause or 'throttles'}" for e in self._endpoints if not e.left]
+                causes = [*causes, *self._turned_away.values()] or ["no endpoint is named any more"]
+                self._fail(VipError(f"no answer for {waiting:.0f} s: {'; '.join(causes)}", "what was answered is kept; run again"))
             elif not self._outstanding:
                 self._progressed = time.monotonic()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from schemas.endpoints import Endpoints
 from schemas.errors import VipError
-from vip.serving.identity import base_url
+from vip.serving.identity import base_url, served_models
 
 _SECONDS = 5.0
 _MOST_BYTES = 1 << 20
@@ -30,17 +30,30 @@ def find_endpoints(given: Endpoints) -> list[str]:
 
 
 def first_endpoint(given: Endpoints) -> str | None:
-    """The first that is named; None where none are given at all.
+    """The first that answers, or the only one; None where none are given at all.
 
     Raises:
-        VipError: as :func:`find_endpoints`, and where a file or URL names none.
+        VipError: as :func:`find_endpoints`, and where a file or URL names none, or none of several answers.
     """
     if not given:
         return None
     found = find_endpoints(given)
     if not found:
         raise VipError(f"{given.file or given.discovery} names no endpoint", "start engines with `vip serve` first")
-    return found[0]
+    return _first_that_answers(found) if len(found) > 1 else found[0]
+
+
+def _first_that_answers(urls: list[str]) -> str:
+    """One that is down now is no reason to start nothing: the others go on without it, as they do in a run."""
+    silent: list[VipError] = []
+    for url in urls:
+        try:
+            served_models(url)
+        except VipError as error:
+            silent.append(error)
+            continue
+        return url
+    raise VipError("; ".join(error.reason for error in silent), silent[0].remedy)
 
 
 def _parse(where: str, text: str) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from schemas.endpoints import Endpoints
 from schemas.errors import VipError
 from schemas.retrain_config import CaptionConfig
+from schemas.spec import ModelIdentity
 from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import BANK, make_dataset, write_images
 from vip.captioning.ask import ask
@@ -172,3 +174,56 @@ def test_another_version_of_a_checked_server_is_turned_away(spec, tmp_path):
         _admit(checked, "fake", url)
     with serving(FakeServer(version="1")) as url:
         _admit(checked, "fake", url)
+
+
+def test_an_engine_that_comes_back_with_other_weights_ends_its_own_part_and_not_the_run(store, spec, tmp_path):
+    fleet = Fleet(store, spec, tmp_path)
+    staying, changing = FakeServer(latency=0.1), FakeServer(latency=0.1)
+
+    async def restarted(_request, _body, number):
+        """As vLLM answers who asks it for a model that it does not serve."""
+        if number > 5:
+            changing.model = "another"
+            return web.json_response({"error": {"message": "The model `fake` does not exist."}}, status=404)
+
+    changing.faults.append(restarted)
+    with serving(staying) as one, serving(changing) as two:
+        fleet.name(one, two)
+        fleet.ask().join(60)
+    assert fleet.stats.requests == 60 == len(set(staying.asked + changing.asked))
+    (told,) = [line for line in fleet.told if line.startswith("not used: ")]
+    assert two in told and "does not exist" in told
+
+
+def test_a_run_that_waits_for_engines_says_why_those_that_are_named_are_not_used(store, spec, tmp_path):
+    fleet = Fleet(store, spec, tmp_path)
+    with serving(FakeServer(model="another")) as url:
+        fleet.name(url)
+        with pytest.raises(VipError, match=f"no answer for .*endpoint {url} serves another"):
+            ask(store, fleet.plan, fleet.given, tmp_path / "scratch", settings=replace(SETTINGS, stall=1))
+
+
+def test_one_of_several_endpoints_that_is_down_stops_no_run_from_starting(tmp_path):
+    down = "http://127.0.0.1:9"
+    with serving(FakeServer()) as url:
+        assert first_endpoint(Endpoints(urls=(down, url))) == url
+        (tmp_path / "engines").write_text(f"{down}\n{url}\n")
+        assert first_endpoint(Endpoints(file=str(tmp_path / "engines"))) == url
+    with pytest.raises(VipError, match=f"{down}/v1/models does not answer.*{url}/v1/models does not answer"):
+        first_endpoint(Endpoints(urls=(down, url)))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [(FakeServer(version="2"), "runs vllm 2, the captions need vllm 1"), (FakeServer("another"), "serves another")],
+    ids=["another version", "another model"],
+)
+def test_every_endpoint_of_a_list_is_checked_before_anything_is_asked(store, dataset, spec, tmp_path, other, said):
+    checked = spec.model_copy(update={"model": ModelIdentity(id="fake", server="vllm 1")})
+    plan = plan_captions(store, dataset, checked, BANK)
+    right = FakeServer(version="1")
+    with serving(right) as one, serving(other) as two:
+        with pytest.raises(VipError, match=f"endpoint {two} {said}"):
+            ask(store, plan, [one, two], tmp_path / "scratch", settings=SETTINGS)
+        assert right.requests == other.requests == 0
+        assert ask(store, plan, ["http://127.0.0.1:9", one], tmp_path / "scratch", settings=SETTINGS).requests == 24
