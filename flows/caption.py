@@ -274,7 +274,7 @@ def answering(root: str, plans: list[CaptionPlan], config: CaptionConfig) -> Ite
     if config.engines or not any(one.requests for one in plans):
         yield Server(config.engines, config.in_flight)
         return
-    engine = engine_for(plans[0].spec, config.model, log_folder(root) / "vllm.log")
+    engine = engine_for(plans[0].spec, log_folder(root) / "vllm.log")
     console.say(f"  starting vLLM for {plans[0].spec.model.id} (half a minute on two cores); its log is {engine.log}")
     with engine:
         yield Server(Endpoints(urls=(engine.endpoint,)), config.in_flight, engine.check)

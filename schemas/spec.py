@@ -1,5 +1,6 @@
 """Caption spec: everything that decides what a caption says."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,6 +41,15 @@ CAUSES: dict[str, str] = {
 _READING = {"name", *(name for name, cause in CAUSES.items() if cause == READING)}
 
 
+_RESOLVED = re.compile("(.*)@([0-9a-f]{16})", re.DOTALL)
+
+
+def split_tokenizer(tokenizer: str) -> tuple[str, str]:
+    """Where a spec's tokenizer lies, and its digest; that is empty until the spec is resolved. A path may hold an @."""
+    found = _RESOLVED.fullmatch(tokenizer)
+    return (found[1], found[2]) if found else (tokenizer, "")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,6 +63,7 @@ class ModelIdentity(_Section):
         server: name and version of what serves it, such as ``vllm 0.32.0``.
         dtype, quantization: as served.
         declared: True where nobody checked it, as with an endpoint that someone else runs.
+        place: where a checkpoint that was checked is loaded from on this machine; decides nothing, and is kept nowhere.
     """
 
     id: str
@@ -61,6 +72,7 @@ class ModelIdentity(_Section):
     dtype: str = ""
     quantization: str = ""
     declared: bool = False
+    place: str = Field(default="", exclude=True)
 
     @property
     def served_name(self) -> str:

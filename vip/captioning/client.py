@@ -369,6 +369,10 @@ class Client:
             if self._outstanding and waiting > self.settings.stall:
                 causes = [f"{e.base} {e.cause or 'throttles'}" for e in self._endpoints if not e.left]
                 causes = [*causes, *self._turned_away.values()] or ["no endpoint is named any more"]
-                self._fail(VipError(f"no answer for {waiting:.0f} s: {'; '.join(causes)}", "what was answered is kept; run again"))
+                self._fail(
+                    VipError(
+                        f"no answer for {waiting:.0f} s: {'; '.join(causes)}", "what was answered is kept; run again"
+                    )
+                )
             elif not self._outstanding:
                 self._progressed = time.monotonic()

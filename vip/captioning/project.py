@@ -9,7 +9,7 @@ from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from schemas.prompt import total_prompt
 from schemas.region import region_json
-from schemas.spec import CaptionSpec
+from schemas.spec import CaptionSpec, split_tokenizer
 from schemas.tables import CAPTION_REJECTS, CAPTIONS
 from storage.answers import Answers
 from storage.store import ArtifactStore
@@ -44,8 +44,8 @@ def make_judge(spec: CaptionSpec, round: int = 0, noise: bool = False) -> Judge:
     Raises:
         VipError: where that is another one here than the spec, and so the key of the captions, says.
     """
-    name, _, named = spec.tokenizer.partition("@")
-    folder, digest = tokenizer_folder(name), resolve_tokenizer(name).rpartition("@")[2]
+    name, named = split_tokenizer(spec.tokenizer)
+    folder, digest = tokenizer_folder(name), split_tokenizer(resolve_tokenizer(name))[1]
     if named and named != digest:
         raise VipError(
             f"the tokenizer {name} is {digest} here, the captions are named by {named}",

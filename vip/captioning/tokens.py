@@ -8,6 +8,7 @@ from typing import Any
 from schemas.errors import VipError
 
 CLIP_LIMIT = 77
+_REMEDY = "give a folder with tokenizer.json, or vocab.json and merges.txt"
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,31 @@ def load_counter(folder: Path, digest: str) -> TokenCounter:
         digest: of its files as they are now; it is loaded again where they have changed.
 
     Raises:
-        VipError: where there is neither.
+        VipError: where there is neither, or what is there cannot be read.
     """
+    try:
+        tokenizer = _load(folder)
+        limit = _limit(folder)
+    except VipError:
+        raise
+    except Exception as error:  # tokenizers raises nothing narrower
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise VipError(f"the tokenizer in {folder} cannot be read: {why}", _REMEDY) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return TokenCounter(tokenizer, limit)
+
+
+def _load(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
     if (folder / "tokenizer.json").exists():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         from transformers import CLIPTokenizer
 
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder)).backend_tokenizer
-    else:
-        raise VipError(
-            f"{folder} holds no tokenizer", "give a folder with tokenizer.json, or vocab.json and merges.txt"
-        )
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return TokenCounter(tokenizer, _limit(folder))
+        return CLIPTokenizer.from_pretrained(str(folder)).backend_tokenizer
+    raise VipError(f"{folder} holds no tokenizer", _REMEDY)
 
 
 def _limit(folder: Path) -> int:

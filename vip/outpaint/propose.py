@@ -75,7 +75,7 @@ class Proposer(NamedTuple):
         spec = imagining_spec(self.spec or SMALL, self.keywords)
         try:
             spec = spec.model_copy(update={"model": resolve_model(spec.model, None, None)})
-            engine = engine_for(spec, None, self.log)
+            engine = engine_for(spec, self.log)
         except VipError as error:
             raise VipError(
                 f"nothing says what to generate, and no model can be asked: {error.reason}",

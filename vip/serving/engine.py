@@ -15,7 +15,7 @@ from schemas.canonical import fingerprint, sha256_hex
 from schemas.endpoint import API_KEY
 from schemas.errors import VipError
 from schemas.spec import CaptionSpec, ModelIdentity
-from storage.models import find_model, nano_folder
+from storage.models import find_model, model_files, nano_folder
 from vip.processes import OwnedProcess, free_port, last_lines, wait_until
 from vip.serving.http import api_key
 from vip.serving.identity import local_identity
@@ -214,15 +214,22 @@ class Engine:
         self.stop()
 
 
-def engine_for(spec: CaptionSpec, model: str | None, log: Path, **settings: Any) -> Engine:
+def engine_for(spec: CaptionSpec, log: Path, **settings: Any) -> Engine:
     """The engine that answers a resolved spec, served as the spec says.
 
     Args:
-        model: as given to ``resolve_spec``; the spec's own where None.
         settings: further arguments of :class:`Engine`, such as ``port`` or ``arguments``.
+
+    Raises:
+        VipError: where the model is declared, so that nobody knows what to serve; else as :class:`Engine`.
     """
-    served = {"dtype": spec.model.dtype, "quantization": spec.model.quantization}
-    return Engine(model or spec.model.id, log, **{**served, **settings})
+    model = spec.model
+    if model.declared:
+        raise VipError(
+            f"model {model.id} of spec {spec.name} is declared: somebody else serves it, and no endpoint is given",
+            "give --endpoint, or take `declared` out of the spec",
+        )
+    return Engine(model.place, log, **{"dtype": model.dtype, "quantization": model.quantization, **settings})
 
 
 def _name(argument: str) -> str:
@@ -232,15 +239,26 @@ def _name(argument: str) -> str:
 
 
 def _changing(arguments: tuple[str, ...]) -> str:
-    """A short hash over the arguments that can change an answer, of a file what it holds; empty where none can."""
+    """A short hash over the arguments that can change an answer, of files what they hold; empty where none can."""
     told: list[str] = []
     placing = False
     for argument in arguments:
         placing = _name(argument) in _PLACING if argument.startswith("-") else placing
         if not placing:
             name, _, value = argument.rpartition("=")
-            told += [name, sha256_hex(Path(value).read_bytes()) if os.path.isfile(value) else value]  # noqa: PTH113
+            told += [name, _content(value)]
     return fingerprint(told)[:8] if told else ""
+
+
+def _content(value: str) -> str:
+    """What a file holds, or a folder of what is a model's, such as an adapter or a tokenizer; else the value itself.
+
+    The same content elsewhere is told by the same name, and another content in the same place by another.
+    """
+    if os.path.isfile(value):  # noqa: PTH113 - false, not an error, for what can be no path
+        return sha256_hex(Path(value).read_bytes())
+    files = model_files(Path(value)) if os.path.isdir(value) else {}  # noqa: PTH112 - as above
+    return fingerprint(files) if files else value
 
 
 def is_healthy(endpoint: str, timeout: float = 2.0) -> bool:

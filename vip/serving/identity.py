@@ -41,6 +41,7 @@ def local_identity(model: str | Path, server: str = "", dtype: str = "auto", qua
         server=server,
         dtype=_own_dtype(folder) if dtype in ("", "auto") else _SHORT.get(dtype, dtype),
         quantization=quantization,
+        place=str(model),
     )
 
 
@@ -48,12 +49,21 @@ def _own_dtype(folder: Path) -> str:
     """The dtype that a checkpoint says it is in; float32 where it says nothing, as transformers takes it.
 
     vLLM's own ``auto`` may choose another by the device, so that two hosts would serve two models under one name.
+
+    Raises:
+        VipError: where its ``config.json`` is no mapping that says a dtype in words.
     """
     path = folder / "config.json"
-    config = json.loads(path.read_text()) if path.exists() else {}
-    for part in (config, config.get("text_config") or {}):
-        if said := part.get("dtype") or part.get("torch_dtype"):
-            return str(said)
+    try:
+        config = json.loads(path.read_bytes()) if path.exists() else {}
+        for part in (config, config.get("text_config") or {}):
+            if said := part.get("dtype") or part.get("torch_dtype"):
+                if not isinstance(said, str):
+                    raise TypeError(f"its dtype is {said}")
+                return said
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise VipError(f"{path} cannot be read as a model's config: {why}", "download the model again") from error
     return "float32"
 
 

@@ -182,9 +182,10 @@ def test_an_engine_that_comes_back_with_other_weights_ends_its_own_part_and_not_
 
     async def restarted(_request, _body, number):
         """As vLLM answers who asks it for a model that it does not serve."""
-        if number > 5:
-            changing.model = "another"
-            return web.json_response({"error": {"message": "The model `fake` does not exist."}}, status=404)
+        if number <= 5:
+            return None
+        changing.model = "another"
+        return web.json_response({"error": {"message": "The model `fake` does not exist."}}, status=404)
 
     changing.faults.append(restarted)
     with serving(staying) as one, serving(changing) as two:

@@ -22,7 +22,7 @@ from vip.captioning.plan import plan_captions
 from vip.captioning.project import make_judge
 from vip.captioning.request import RequestBuilder
 from vip.captioning.rows import Row, Sample
-from vip.captioning.specs import builtin_specs, load_spec, resolve_spec
+from vip.captioning.specs import builtin_specs, load_spec, resolve_spec, resolve_tokenizer
 from vip.serving.identity import server_version
 
 VIEW = View(width=16, height=16)
@@ -260,6 +260,27 @@ def test_captions_are_counted_by_the_tokenizer_that_names_them_or_not_at_all(tmp
     assert before.tokenizer.rpartition("@")[2] in caught.value.reason
     assert after.tokenizer.rpartition("@")[2] in caught.value.reason
     assert make_judge(after).counter.count("wolf") == 1  # by the file as it is, though the old one was loaded before
+
+
+@pytest.mark.parametrize("place", ["at@home", "~/tokenizer"])
+def test_a_tokenizer_may_lie_anywhere(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_tokenizer(tmp_path / "tokenizer")
+    make_tokenizer(tmp_path / "at@home")
+    given = place if place.startswith("~") else str(tmp_path / place)
+    spec = make_spec(given)
+    assert make_judge(spec).counter.count("wolf") == 3
+    assert spec.params["tokenizer"] == make_spec(tmp_path / "tokenizer").params["tokenizer"]
+    assert resolve_tokenizer(spec.tokenizer) == spec.tokenizer
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("tokenizer.json", "{}"), ("tokenizer_config.json", "[no"), ("tokenizer_config.json", "[]")]
+)
+def test_a_damaged_tokenizer_is_one_line(tmp_path, file, text):
+    (make_tokenizer(tmp_path / "tokenizer") / file).write_text(text)
+    with pytest.raises(VipError, match=r"the tokenizer in .*/tokenizer cannot be read: [^\n]*$"):
+        make_judge(make_spec(tmp_path / "tokenizer"))
 
 
 def test_the_plan_asks_no_server(store, dataset, spec):

@@ -85,7 +85,7 @@ def test_our_own_server_is_asked_under_the_name_it_serves(hub, spec_of, tmp_path
         model = tmp_path / "mine"
         model.symlink_to(nano_folder("captioner"))
     spec = resolve_spec(spec_of(id="anything", dtype="float16"), model=str(model))
-    made = engine_for(spec, str(model), tmp_path / "log")
+    made = engine_for(spec, tmp_path / "log")
     assert made.served_name == spec.model.served_name and told(made, "--dtype") == "float16"
 
 
@@ -147,7 +147,7 @@ def test_small_is_the_model_and_not_its_dtype(hub, tmp_path):
 
 def test_a_spec_s_quantization_is_served(hub, spec_of, tmp_path):
     spec = resolve_spec(spec_of(id=HUB_ID, quantization="fp8"))
-    made = engine_for(spec, None, tmp_path / "log")
+    made = engine_for(spec, tmp_path / "log")
     assert told(made, "--quantization") == spec.model.quantization == "fp8"
     assert made.served_name == spec.model.served_name
 
@@ -159,3 +159,47 @@ def test_a_checkpoint_that_says_no_dtype_is_float32(tmp_path):
     assert local_identity(folder).dtype == "float32"
     (folder / "config.json").write_text('{"text_config": {"torch_dtype": "float16"}}')
     assert local_identity(folder).dtype == "float16" and local_identity(folder, dtype="float").dtype == "float32"
+
+
+def test_a_spec_may_name_a_folder_as_its_model(spec_of, tmp_path):
+    (tmp_path / "mine").symlink_to(nano_folder("captioner"))
+    spec = resolve_spec(spec_of(id=tmp_path / "mine"))
+    made = engine_for(spec, tmp_path / "log")
+    assert made.served_name == spec.model.served_name and told(made, "--model") == str(tmp_path / "mine")
+    assert str(tmp_path) not in str((spec.params, spec.asked))
+
+
+def test_nobody_knows_how_to_serve_a_declared_model(spec_of, tmp_path):
+    spec = resolve_spec(spec_of(id="nano", declared="true"))
+    with pytest.raises(VipError, match=r"nano of spec mine is declared.*give --endpoint"):
+        engine_for(spec, tmp_path / "log")
+
+
+def test_a_declared_model_is_taken_under_another_name_where_one_is_given(spec_of):
+    path = spec_of(id="theirs", declared="true")
+    with serving(FakeServer("renamed")) as url:
+        assert resolve_spec(path, "renamed", url).model.id == "renamed"
+        with pytest.raises(VipError, match="the captions need theirs"):
+            resolve_spec(path, endpoint=url)
+    assert not resolve_spec(path, "nano").model.declared  # it is ours, and served by us
+
+
+def test_folders_that_vllm_is_told_are_in_the_name_by_what_they_hold(tmp_path):
+    def named(place):
+        return engine("nano", tmp_path, "--enable-lora", "--lora-modules", f"mine={tmp_path / place}").served_name
+
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "adapter_model.safetensors").write_bytes(b"one")
+    before = named("here")
+    assert named("there") == before
+    (tmp_path / "here" / "adapter_model.safetensors").write_bytes(b"two")
+    assert named("here") != before != named("nowhere")
+
+
+@pytest.mark.parametrize("config", ["{", "[]", '{"text_config": 3}', '{"dtype": {"a": 1}}', "[" * 100_000])
+def test_a_config_that_is_none_is_one_line(tmp_path, config):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(VipError, match=r"config.json cannot be read as a model's config: [^\n]*$"):
+        local_identity(tmp_path)

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from schemas.canonical import sha256_hex
 from schemas.errors import VipError
-from schemas.spec import CaptionSpec, ModelIdentity
+from schemas.spec import CaptionSpec, ModelIdentity, split_tokenizer
 from storage.models import find_model
 from storage.yaml_file import read_yaml
 
@@ -80,7 +80,7 @@ def resolve_model(declared: ModelIdentity, model: str | None, endpoint: str | No
     from vip.serving.identity import local_identity, served_models, server_version, vllm_version
 
     name = model or declared.id
-    if declared.declared:
+    if declared.declared and model is None:
         return declared if endpoint is None else _declared(declared, endpoint)
     served = served_models(endpoint) if endpoint is not None else []
     if endpoint is not None and name in served:
@@ -112,7 +112,7 @@ def resolve_tokenizer(tokenizer: str) -> str:
     folder = tokenizer_folder(tokenizer)
     files = [folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")]
     digest = sha256_hex(b"".join(sha256_hex(file.read_bytes()).encode() for file in files if file.exists()))
-    return f"{tokenizer.partition('@')[0]}@{digest[:16]}"
+    return f"{split_tokenizer(tokenizer)[0]}@{digest[:16]}"
 
 
 def tokenizer_folder(tokenizer: str) -> Path:
@@ -121,6 +121,7 @@ def tokenizer_folder(tokenizer: str) -> Path:
     Raises:
         VipError: where there is no such folder.
     """
-    name = tokenizer.partition("@")[0]
-    folder = Path(name) if name != "nano" and Path(name).is_dir() else find_model(name, "base")
+    name, _ = split_tokenizer(tokenizer)
+    place = Path(name).expanduser()
+    folder = place if name != "nano" and place.is_dir() else find_model(name, "base")
     return folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
