@@ -1,6 +1,7 @@
 """Refs: names that move. Numbered immutable objects; the highest wins, the rest is the log."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from schemas.manifest import ArtifactRef, RefEntry
 from storage.backend import Backend
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+_ENTRY = re.compile(r"refs/(.+)/\d{8}\.json")
 
 
 class Refs:
@@ -33,17 +35,35 @@ class Refs:
             if log and log[-1].target == target:
                 return log[-1]
             number = 1 + max(taken, log[-1].number if log else 0)
-            entry = RefEntry(name=name, number=number, target=target, at=datetime.now(UTC), note=note)
-            path = f"refs/{name}/{entry.number:08d}.json"
-            if self.backend.put_if_absent(path, canonical_json(entry.model_dump(mode="json"))):
+            entry = self._put(name, number, target, note)
+            if entry is not None:
                 return entry
             # Someone else took the number between our look and our write: look again, and above it.
             taken = number
 
+    def set_after(self, name: str, last: RefEntry | None, target: ArtifactRef, note: str = "") -> bool:
+        """Point ``name`` at what was made from its entry ``last`` (None: it has none yet).
+
+        Returns:
+            False where somebody else has set it since; nothing is written then.
+        """
+        return self._put(name, 1 + last.number if last else 1, target, note) is not None
+
+    def _put(self, name: str, number: int, target: ArtifactRef, note: str) -> RefEntry | None:
+        entry = RefEntry(name=name, number=number, target=target, at=datetime.now(UTC), note=note)
+        path = f"refs/{name}/{number:08d}.json"
+        written = self.backend.put_if_absent(path, canonical_json(entry.model_dump(mode="json")))
+        return entry if written else None
+
     def get(self, name: str) -> ArtifactRef | None:
         """Where ``name`` points now, or None."""
+        last = self.last(name)
+        return last.target if last else None
+
+    def last(self, name: str) -> RefEntry | None:
+        """The entry that counts now, or None."""
         log = self.log(name)
-        return log[-1].target if log else None
+        return log[-1] if log else None
 
     def log(self, name: str) -> list[RefEntry]:
         """Every entry of ``name``, oldest first.
@@ -51,12 +71,17 @@ class Refs:
         Raises:
             VipError: where one of them is not what was written.
         """
-        paths = [path for path in self.backend.list(f"refs/{name}") if path.count("/") == name.count("/") + 2]
-        return [self._entry(path) for path in paths]
+        return [self._entry(path) for of, path in self._entries(f"refs/{name}") if of == name]
 
     def names(self) -> list[str]:
         """Every name that was ever set."""
-        return sorted({path.removeprefix("refs/").rsplit("/", 1)[0] for path in self.backend.list("refs")})
+        return sorted({name for name, _ in self._entries("refs")})
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, str]]:
+        """(name, path) of each entry in order; what else lies there, such as a file of a file manager, is none."""
+        for path in self.backend.list(folder):
+            if found := _ENTRY.fullmatch(path):
+                yield found[1], path
 
     def _entry(self, path: str) -> RefEntry:
         try:

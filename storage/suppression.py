@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
-from schemas.manifest import Manifest, Recipe
+from schemas.manifest import Manifest, Recipe, RefEntry
 from schemas.tables import SUPPRESSED
 from storage.refs import Refs
 from storage.store import ArtifactStore
@@ -27,10 +27,13 @@ def suppressed(store: ArtifactStore) -> frozenset[str]:
 
 def reasons(store: ArtifactStore) -> dict[str, str]:
     """Suppressed image -> why, as first stated."""
-    target = Refs(store.backend).get(REF)
-    if target is None:
+    return _listed(store, Refs(store.backend).last(REF))
+
+
+def _listed(store: ArtifactStore, entry: RefEntry | None) -> dict[str, str]:
+    if entry is None:
         return {}
-    listed = store.require(target)
+    listed = store.require(entry.target)
     table = read_table(store.read(listed, TABLE), SUPPRESSED)
     return dict(zip(table.column("image_sha256").to_pylist(), table.column("reason").to_pylist(), strict=True))
 
@@ -55,13 +58,13 @@ def suppress(store: ArtifactStore, images: Iterable[str], reason: str) -> Manife
             raise VipError(f"'{image}' is no SHA-256", "give 64 hex digits")
     refs = Refs(store.backend)
     while True:
-        # Two writers at once: whoever sets the ref last may have built on the older list, so look again.
-        listed = reasons(store)
+        last = refs.last(REF)
+        listed = _listed(store, last)
         if wanted <= set(listed):
-            target = refs.get(REF)
-            return store.require(target) if target is not None else _publish(store, {})
+            return store.require(last.target) if last is not None else _publish(store, {})
         made = _publish(store, dict.fromkeys(wanted, reason) | listed)
-        refs.set(REF, made.ref, note=f"{len(wanted - set(listed))} more: {reason}")
+        # Two writers at once: a list that was not made from the one before it would lose what stands on that.
+        refs.set_after(REF, last, made.ref, note=f"{len(wanted - set(listed))} more: {reason}")
 
 
 def _publish(store: ArtifactStore, listed: dict[str, str]) -> Manifest:

@@ -119,6 +119,16 @@ def test_refs_move_and_keep_their_log(store):
         refs.set("../evil", first.ref)
 
 
+def test_what_a_file_manager_leaves_among_the_refs_is_no_entry(store):
+    refs, (made, _) = Refs(store.backend), store.build(recipe(n=1), writes("one"))
+    refs.set("dataset/scenery", made.ref)
+    for folder in ("refs", "refs/dataset", "refs/dataset/scenery"):
+        store.backend.put_if_absent(f"{folder}/.DS_Store", b"Bud1")
+        store.backend.put_if_absent(f"{folder}/notes.json", b"{}")
+    assert refs.names() == ["dataset/scenery"]
+    assert refs.get("dataset/scenery") == made.ref
+
+
 def test_an_entry_of_a_ref_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "refs" / "name").mkdir(parents=True)
     (tmp_path / "refs" / "name" / "00000001.json").write_text('{"name": "na')

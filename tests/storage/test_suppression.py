@@ -2,6 +2,7 @@
 
 import pytest
 
+import storage.suppression
 from schemas.errors import VipError
 from storage.refs import Refs
 from storage.store import ArtifactStore
@@ -34,3 +35,18 @@ def test_a_list_that_is_gone_stops_a_build_instead_of_letting_images_in(tmp_path
     (tmp_path / store.path(made, "suppressed.parquet")).unlink()
     with pytest.raises((VipError, FileNotFoundError)):
         suppressed(store)
+
+
+def test_of_two_writers_at_once_neither_takes_the_images_of_the_other_off_the_list(tmp_path, monkeypatch):
+    store = ArtifactStore(tmp_path)
+    publish = storage.suppression._publish
+
+    def while_another_takes_down(store, listed):
+        monkeypatch.undo()
+        suppress(store, [ONE], "quicker")
+        return publish(store, listed)
+
+    monkeypatch.setattr("storage.suppression._publish", while_another_takes_down)
+    made = suppress(store, [TWO], "slower")
+    assert reasons(store) == {ONE: "quicker", TWO: "slower"}
+    assert made.ref == Refs(store.backend).get(REF)
