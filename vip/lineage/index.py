@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,17 +197,16 @@ class LineageIndex:
         Returns:
             The number of artifacts read.
         """
-        fresh = self.path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        index = LineageIndex(self.backend, self.progress, fresh)
-        try:
-            count = index.refresh()
-            index.db.execute("ANALYZE")
-        finally:
-            index.db.close()
-        self.db.close()
-        fresh.replace(self.path)
-        self.db = self._open()
+        with tempfile.TemporaryDirectory(prefix="reindex-", dir=self.path.parent) as folder:
+            fresh = LineageIndex(self.backend, self.progress, Path(folder) / self.path.name)
+            try:
+                count = fresh.refresh()
+                fresh.db.execute("ANALYZE")
+                # Page by page into the file that stands, in one transaction: another file put in its place would meet
+                # the journal of whoever has that one open, and take it for its own.
+                fresh.db.backup(self.db)
+            finally:
+                fresh.close()
         return count
 
     def close(self) -> None:

@@ -1,5 +1,8 @@
 """The index follows the root by itself, and what it says does not depend on how it came to be."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation, small_root
 from bench._lineage_rows import make_spec, picture
 from storage.backend import Backend
@@ -106,3 +109,25 @@ def test_a_root_that_is_no_folder_is_indexed_in_the_cache(tmp_path, monkeypatch)
     assert index.refresh() == 10
     assert index.path.is_relative_to(tmp_path)
     index.close()
+
+
+def test_an_index_that_another_process_writes_to_is_rebuilt_after_it_and_stays_whole(root, index):
+    before, other = contents(index), LineageIndex(index.backend)
+    other.db.execute("BEGIN IMMEDIATE")
+    other.db.execute("DELETE FROM sample")
+    with ThreadPoolExecutor(1) as pool:
+        rebuilt = pool.submit(rebuild, root.store.backend.url)
+        time.sleep(0.5)
+        other.db.execute("COMMIT")
+        assert rebuilt.result() == 10
+    assert index.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    assert contents(index) == contents(other) == before
+    assert [path.name for path in index.path.parent.iterdir()] == [index.path.name]
+    other.close()
+
+
+def rebuild(url):
+    index = LineageIndex(Backend(url))
+    count = index.rebuild()
+    index.close()
+    return count
