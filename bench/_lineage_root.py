@@ -206,7 +206,9 @@ def add_model(root: Synthetic) -> Manifest:
     return root.store.build(recipe, write)[0]
 
 
-def add_checkpoint(root: Synthetic, captions: str, dataset: str, seed: int = 0) -> Manifest:
+def add_checkpoint(
+    root: Synthetic, captions: str, dataset: str, seed: int = 0, stats: dict[str, Any] | None = None
+) -> Manifest:
     inputs = {"base": add_model(root).ref, "caption_set": root.sets[captions].ref}
     inputs |= {f"shard/{shard.params['prefix']}": shard.ref for shard in root.shards[dataset]}
     inputs |= {f"captions/{number:04d}": part.ref for number, part in enumerate(root.captions[captions])}
@@ -215,7 +217,7 @@ def add_checkpoint(root: Synthetic, captions: str, dataset: str, seed: int = 0) 
     def write(folder: Path) -> dict[str, Any]:
         (folder / "pipeline").mkdir()
         (folder / "pipeline" / "weights.bin").write_bytes(f"weights {seed}".encode())
-        return {}
+        return stats or {}
 
     root.checkpoints.append(root.store.build(recipe, write)[0])
     return root.checkpoints[-1]

@@ -47,7 +47,7 @@ def command(
             "erase": [{"kind": row["kind"], "key": row["key"]} for row in (*plan.shards, *plan.derived)],
             "datasets": plan.datasets,
             "captions": plan.captions,
-            "checkpoints": [row["key"] for row in plan.checkpoints],
+            "checkpoints": plan.made_with(),
             "metrics": plan.metrics,
             "retraining": plan.retraining,
         }

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,11 @@ from storage.store import ArtifactStore
 from storage.suppression import reasons, suppress
 from vip.lineage import graph
 from vip.lineage.index import LineageIndex
-from vip.lineage.resolve import names, resolve_image
-from vip.lineage.rows import read_row
+from vip.lineage.resolve import names, resolve_image, whole_sha256
 from vip.lineage.search import files_holding
 from vip.lineage.successor import next_dataset
 from vip.lineage.twins import original_bytes, pixel_twins
+from vip.lineage.usage import HELD_OUT, TRAINED, UNKNOWN, usage_of
 
 Progress = Callable[[str, int, int], None]
 REF = "takedowns"
@@ -43,7 +43,8 @@ class TakedownPlan:
         derived: hold pixels made from them, or what can be decoded to pixels: samples, latents and reports.
         datasets: refs of datasets that get a next version.
         captions: ids of the captions that describe them; the words stay.
-        checkpoints, metrics: what had used them.
+        checkpoints, metrics: what was made from them, or only from shards that held them.
+        used: key of a checkpoint -> how it used them.
         pictures: the bytes, for the search that ends the takedown.
     """
 
@@ -55,14 +56,22 @@ class TakedownPlan:
     datasets: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     checkpoints: list[sqlite3.Row] = field(default_factory=list)
+    used: dict[str, str] = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
     pictures: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def retraining(self) -> dict[str, Any]:
-        """What it took to make the checkpoints that had used them, as their own records say."""
-        seconds = sum(_seconds(row) for row in self.checkpoints)
-        return {"checkpoints": len(self.checkpoints), "hours": round(seconds / 3600, 2)}
+        """What it took to train the checkpoints that were trained on them, or may have been."""
+        trained = [row for row in self.checkpoints if self.used[row["key"]] != HELD_OUT]
+        return {"checkpoints": len(trained), "hours": round(sum(map(_seconds, trained)) / 3600, 2)}
+
+    def made_with(self) -> list[dict[str, Any]]:
+        """The checkpoints, and how each used the images."""
+        return [
+            {"key": row["key"], "digest": row["digest"], "run": row["run"], "used": self.used[row["key"]]}
+            for row in self.checkpoints
+        ]
 
 
 def plan_takedown(
@@ -90,15 +99,7 @@ def plan_takedown(
     for sha256, name in names(index):
         if sha256 in plan.images and name not in plan.images[sha256]:
             plan.images[sha256].append(name)
-    _holders(index, plan)
-    affected = {row["key"] for row in plan.shards}
-    refs = Refs(store.backend)
-    for name in refs.names():
-        target = refs.get(name)
-        if target is not None and target.kind == "dataset" and name.startswith("dataset/"):
-            dataset = store.get(target.kind, target.key)
-            if dataset is not None and any(ref.key in affected for ref in dataset.inputs.values()):
-                plan.datasets.append(name)
+    _holders(index, store, plan)
     return plan
 
 
@@ -118,41 +119,43 @@ def _named(index: LineageIndex, text: str) -> tuple[str, bytes | None]:
     if file is not None:
         data = file.read_bytes()
         return hashlib.sha256(data).hexdigest(), data
-    return _full(index, packed), None
+    return whole_sha256(index, packed), None
 
 
-def _full(index: LineageIndex, packed: bytes) -> str:
-    """The whole SHA-256 behind the half of it that the index holds."""
-    row = index.db.execute("SELECT artifact, row FROM sample WHERE image = ? LIMIT 1", (packed,)).fetchone()
-    if row is not None:
-        return read_row(index, graph.artifact(index, row["artifact"]), "samples.parquet", row["row"])["image_sha256"]
-    row = index.db.execute("SELECT artifact, row, rejected FROM caption WHERE image = ? LIMIT 1", (packed,)).fetchone()
-    if row is not None:
-        table = "rejects.parquet" if row["rejected"] else "captions.parquet"
-        return read_row(index, graph.artifact(index, row["artifact"]), table, row["row"])["image_sha256"]
-    # Taken down before: the version of the dataset that held it still has its name.
-    return next(sha256 for sha256, _ in names(index) if sha256.startswith(packed.hex()))
-
-
-def _holders(index: LineageIndex, plan: TakedownPlan) -> None:
+def _holders(index: LineageIndex, store: ArtifactStore, plan: TakedownPlan) -> None:
     shards: set[int] = set()
     starts: set[int] = set()
+    captions: set[str] = set()
     for sha256 in plan.images:
-        packed = (bytes.fromhex(sha256[:32]),)
-        shards |= {row[0] for row in index.db.execute("SELECT artifact FROM sample WHERE image = ?", packed)}
-        for row in index.db.execute("SELECT id, artifact FROM caption WHERE image = ?", packed):
-            plan.captions.append(row["id"].hex())
-            starts.add(row["artifact"])
-    plan.captions = sorted(set(plan.captions))
+        packed = bytes.fromhex(sha256[:32])
+        shards |= {row[0] for row in index.db.execute("SELECT artifact FROM sample WHERE image = ?", (packed,))}
+        captions |= {row[0].hex() for row in index.db.execute("SELECT id FROM caption WHERE image = ?", (packed,))}
+        usage = usage_of(index, packed)
+        starts.update(usage.starts)
+        for key, how in usage.checkpoints.items():
+            plan.used[key] = min(how, plan.used.get(key, HELD_OUT), key=(TRAINED, UNKNOWN, HELD_OUT).index)
+    plan.captions = sorted(captions)
     plan.shards = [graph.artifact(index, number) for number in sorted(shards)]
-    later = graph.descendants(index, sorted(shards | starts))
+    plan.datasets = list(_datasets(store, {row["key"] for row in plan.shards}))
+    later = graph.descendants(index, sorted(starts))
     pictured = [row for row in later if row["kind"] in _PICTURED and _pictures(index, row, plan.images)]
     # A page shows a few pictures of an exam and does not say which: every page made from such samples goes.
     pages = [row for row in graph.descendants(index, [row["id"] for row in pictured]) if row["kind"] == "report"]
     plan.derived = [graph.artifact(index, row["id"]) for row in (*pictured, *pages) if row["state"] == "live"]
-    plan.checkpoints = [row for row in later if row["kind"] == "checkpoint"]
+    plan.checkpoints = [graph.artifact(index, row["id"]) for row in later if row["kind"] == "checkpoint"]
     evaluations = [row["id"] for row in later if row["kind"] == "evaluation"]
     plan.metrics = [row["id"] for row in graph.metrics_of(index, evaluations)]
+
+
+def _datasets(store: ArtifactStore, shards: set[str]) -> Iterator[str]:
+    """Refs of the datasets that hold one of some shards (keys)."""
+    refs = Refs(store.backend)
+    for name in refs.names():
+        target = refs.get(name)
+        if target is not None and target.kind == "dataset" and name.startswith("dataset/"):
+            dataset = store.get(target.kind, target.key)
+            if dataset is not None and any(ref.key in shards for ref in dataset.inputs.values()):
+                yield name
 
 
 def _pictures(index: LineageIndex, row: sqlite3.Row, images: dict[str, list[str]]) -> bool:
@@ -204,21 +207,9 @@ def run_takedown(
     # A run beside this one may have published a shard with the image before the list stood: look again.
     index.refresh()
     _fetch_pictures(index, plan)
-    plan.captions = []
-    _holders(index, plan)
+    _holders(index, store, plan)
     # Nobody can look for bytes that nobody has: of an image that was erased before, or that was never here.
     searched = plan.pictures.keys() & plan.images.keys() if search else set()
-    recipe = Recipe(
-        kind="takedown",
-        stage="forget",
-        inputs={"suppressed": listed.ref},
-        params={
-            "images": sorted(plan.images),
-            "reason": reason,
-            "signed_by": signed_by,
-            "searched": sorted(searched),
-        },
-    )
     versions = [next_dataset(store, name, plan.images) for name in plan.datasets]
     # What others are found by goes last, so that a run after an interruption still finds them: a page by its samples,
     # samples, latents and twins by the shard.
@@ -246,20 +237,33 @@ def run_takedown(
         ],
         "reason": reason,
         "signed_by": signed_by,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "erased": erased,
         "erased_copies": [file for file, _ in copies],
         "datasets": versions,
         "captions": plan.captions,
-        "checkpoints": [{"key": row["key"], "digest": row["digest"], "run": row["run"]} for row in plan.checkpoints],
+        "checkpoints": plan.made_with(),
         "metrics": plan.metrics,
         "retraining": plan.retraining,
         "searched": searched == plan.images.keys(),
         "still_held_by": [{"file": file, "image": sha256} for file, sha256 in found],
     }
+    # All of it is in the key, so that a run that finds something else leaves a record of its own.
+    recipe = Recipe(
+        kind="takedown",
+        stage="forget",
+        inputs={"suppressed": listed.ref},
+        params={
+            "images": sorted(plan.images),
+            "reason": reason,
+            "signed_by": signed_by,
+            "searched": sorted(searched),
+            "record": fingerprint(record),
+        },
+    )
 
     def write(folder: Path) -> dict[str, Any]:
-        (folder / "record.json").write_bytes(canonical_json(record))
+        at = {"at": datetime.now(UTC).isoformat(timespec="seconds")}
+        (folder / "record.json").write_bytes(canonical_json(record | at))
         return {"images": len(plan.images), "erased": len(erased), "still_held": len(found)}
 
     made, _ = store.build(recipe, write)
@@ -282,10 +286,13 @@ def _erased(store: ArtifactStore, mark: str) -> list[dict[str, Any]]:
     return erased
 
 
-def _seconds(row: sqlite3.Row) -> float:
-    if not row["started"] or not row["finished"]:
-        return 0.0
-    return (datetime.fromisoformat(row["finished"]) - datetime.fromisoformat(row["started"])).total_seconds()
+def _seconds(checkpoint: sqlite3.Row) -> float:
+    """Of all attempts of a training, as it told itself; of what does not tell, how long it took to make."""
+    told = graph.loads(checkpoint["stats"]).get("seconds")
+    if told is not None:
+        return float(told)
+    started, finished = (datetime.fromisoformat(checkpoint[name]) for name in ("started", "finished"))
+    return (finished - started).total_seconds()
 
 
 def require_reason(reason: str) -> str:

@@ -16,13 +16,6 @@ _DIGITS = 4
 _FIGURE = ("metric_id", "metric", "value", "setting", "region", "checkpoint")
 """What is shown of a figure: the columns with which a row of :func:`graph.metrics_of` begins."""
 
-_TRAINED = "trained on"
-_HELD_OUT = "in its shards, but of the test split"
-_EXAMINED = "examined with"
-_THROUGH = "through the checkpoint"
-_BESIDE = "in its shards, but neither examined with nor trained on"
-_UNKNOWN = "unknown: its split in a shard that was removed is no longer recorded"
-
 
 def impact_of_image(index: LineageIndex, text: str) -> Record:
     """What used an image, given as a file, by its SHA-256 or by name.
@@ -31,54 +24,18 @@ def impact_of_image(index: LineageIndex, text: str) -> Record:
     a training, but was not trained on. Where nothing says any more what it was in a shard that was removed, it says so.
     """
     from vip.lineage.caption import captions_of_image  # reads Parquet; the other questions need the index alone
-    from vip.lineage.splits import splits_of
+    from vip.lineage.usage import usage_of
 
     image, _ = resolve_image(index, text)
-    held = splits_of(index, image)
-    captions = captions_of_image(index, image)
-    captioned = index.db.execute("SELECT DISTINCT artifact FROM caption WHERE image = ?", (image,)).fetchall()
-    starts = [*held, *(row["artifact"] for row in captioned)]
-    answer = _answer(index, {"image": image.hex(), "splits": sorted({*held.values()} - {None})}, starts)
+    captions, usage = captions_of_image(index, image), usage_of(index, image)
+    answer = _answer(index, {"image": image.hex(), "splits": sorted({*usage.splits} - {None})}, usage.starts)
     answer["captions"] = {"count": len(captions), "rows": captions}
     answer["counts"]["captions"] = len(captions)
-    _say_how(index, answer, held, starts)
-    return answer
-
-
-def _say_how(index: LineageIndex, answer: Record, held: dict[int, str | None], starts: list[int]) -> None:
-    """Say of each checkpoint and figure in the answer how it used an image that lay in some shards (shard -> split)."""
-    reached = {*starts, *graph.later(index, starts)}
-    captions, checkpoints, exams = (_of_kind(index, kind, reached) for kind in ("captions", "checkpoint", "evaluation"))
-    # Captions lead to whoever was told one of them; which pictures were taken is said by the shards themselves.
-    shards = {split: [shard for shard, of in held.items() if of == split] for split in held.values()}
-    trained = {split: graph.later(index, of, captions) for split, of in shards.items()}
-    shown = {split: graph.later(index, of, [*captions, *checkpoints]) for split, of in shards.items()}
-    words = (("train", _TRAINED), (None, _UNKNOWN), ("test", _HELD_OUT))
-    how = {
-        row["key"]: next((used for split, used in words if number in trained.get(split, ())), _UNKNOWN)
-        for number, row in checkpoints.items()
-    }
     for checkpoint in answer["checkpoints"]:
-        checkpoint["used"] = how[checkpoint["key"]]
-    through = {checkpoint["digest"]: checkpoint["used"] for checkpoint in answer["checkpoints"]}
-    exam_of = {row["id"]: row["artifact"] for row in graph.metrics_of(index, list(exams))}
+        checkpoint["used"] = usage.checkpoints[checkpoint["key"]]
     for metric in answer["metrics"]:
-        exam, used = exam_of[metric["metric_id"]], through.get(metric["checkpoint"])
-        examined = graph.loads(exams[exam]["params"]).get("split", "test")
-        if exam in shown.get(examined, ()):
-            metric["used"] = _EXAMINED
-        elif used == _TRAINED:
-            metric["used"] = _THROUGH
-        else:
-            metric["used"] = _UNKNOWN if used == _UNKNOWN or exam in shown.get(None, ()) else _BESIDE
-
-
-def _of_kind(index: LineageIndex, kind: str, numbers: set[int]) -> dict[int, sqlite3.Row]:
-    found = index.db.execute(
-        "SELECT id, key, params FROM artifact WHERE kind = ? AND id IN (SELECT value FROM json_each(?))",
-        (kind, json.dumps(sorted(numbers))),
-    )
-    return {row["id"]: row for row in found}
+        metric["used"] = usage.metrics[metric["metric_id"]]
+    return answer
 
 
 def impact_of_prompt(index: LineageIndex, text: str) -> Record:

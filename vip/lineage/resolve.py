@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.index import LineageIndex
+from vip.lineage.rows import read_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,7 +148,27 @@ def resolve_image(index: LineageIndex, text: str) -> tuple[bytes, Path | None]:
         return _by_name(index, text), None
     query = """SELECT image FROM (SELECT image FROM sample WHERE image BETWEEN ?1 AND ?2 UNION
         SELECT image FROM caption WHERE image BETWEEN ?1 AND ?2) LIMIT 6"""
-    return _packed(index, query, text, "image"), None
+    found = _packed(index, query, text, "image")
+    # The index holds the first half of the hash; what goes beyond it is compared with the whole.
+    if len(text) > 32 and not whole_sha256(index, found).startswith(text.lower()):
+        raise VipError(f"no image has an id that begins with {text.lower()}", "check the id and --root")
+    return found, None
+
+
+def whole_sha256(index: LineageIndex, image: bytes) -> str:
+    """The whole SHA-256 of an image that the root knows, from the half of it that the index holds."""
+    for query, tables in (
+        ("SELECT artifact, row, 0 FROM sample WHERE image = ? LIMIT 1", ("samples.parquet",)),
+        (
+            "SELECT artifact, row, rejected FROM caption WHERE image = ? LIMIT 1",
+            ("captions.parquet", "rejects.parquet"),
+        ),
+    ):
+        place = index.db.execute(query, (image,)).fetchone()
+        if place is not None:
+            return str(read_row(index, graph.artifact(index, place[0]), tables[place[2]], place[1])["image_sha256"])
+    # Taken down before: the version of the dataset that held it still has its name.
+    return next(sha256 for sha256, _ in names(index) if sha256.startswith(image.hex()))
 
 
 def named_file(text: str) -> Path | None:

@@ -267,3 +267,55 @@ def test_an_image_that_cannot_be_told_is_refused_before_anything_is_touched(root
     with pytest.raises(VipError, match="no file, no image id"):
         forget(root, "no-such.png")
     assert suppressed(root.store) == frozenset()
+
+
+def test_a_record_says_how_each_checkpoint_used_the_image_and_reckons_only_the_trained_ones_to_be_repeated(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(4):
+        (source / f"{number}.png").write_bytes(draw(number))
+    root, hours = Synthetic(ArtifactStore(tmp_path / "root", run_id="run-1")), {}
+    for name, share, seconds in (("train", 0.0, 7200.0), ("test", 1.0, 36_000.0)):
+        made = shard_source(root.store, str(source), ShardSettings(name=name, bits=1, test_share=share), workers=1)
+        root.shards[name] = [root.store.require(ref) for ref in made.inputs.values()]
+        add_captions(root, name, name, make_spec())
+        hours[add_checkpoint(root, name, name, stats={"seconds": seconds}).key] = name
+    record = forget(root, "0.png")
+    assert {hours[row["key"]]: row["used"] for row in record["checkpoints"]} == {
+        "train": "trained on",
+        "test": "in its shards, but of the test split",
+    }
+    assert record["retraining"] == {"checkpoints": 1, "hours": 2.0}
+
+
+def test_a_run_after_what_was_found_has_been_cleared_away_leaves_a_record_that_says_so(root, source, tmp_path):
+    (tmp_path / "root" / "scratch").mkdir()
+    cache = tmp_path / "root" / "scratch" / "cache.bin"
+    cache.write_bytes(b"...." + draw(3) + b"....")
+    assert forget(root, str(source / "3.png"))["still_held_by"]
+    cache.unlink()
+    assert not forget(root, str(source / "3.png"))["still_held_by"]
+    log = root.refs.log("takedowns")
+    assert len(log) == 2
+    again = forget(root, str(source / "3.png"))
+    assert not again["still_held_by"] and root.refs.log("takedowns") == log  # nothing new: the same record
+
+
+def test_a_dataset_that_was_made_while_the_takedown_was_planned_gets_its_next_version_too(root, source):
+    index = open_index(root.store.backend.url)
+    plan = plan_takedown(index, root.store, ["3.png"])
+    shard_source(root.store, str(source), ShardSettings(name="later", bits=2), workers=1)
+    run_takedown(index, root.store, plan, "its author asked", "the data officer")
+    index.close()
+    later = root.store.require(root.refs.get("dataset/later"))
+    assert all(root.store.find(root.store.require(ref).recipe) for ref in later.inputs.values())
+
+
+@pytest.mark.parametrize("digits", [40, 63])
+def test_a_hash_with_a_wrong_digit_takes_nothing_down(digits, root):
+    whole = sha(draw(3))
+    mistyped = whole[: digits - 1] + ("0" if whole[digits - 1] != "0" else "1")
+    with pytest.raises(VipError, match="no image has an id that begins with"):
+        forget(root, mistyped)
+    assert suppressed(root.store) == frozenset()
+    assert forget(root, whole[:digits])["images"][0]["sha256"] == whole
