@@ -7,8 +7,9 @@ from vip.lineage import graph
 from vip.lineage.caption import captions_of_image
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
-from vip.lineage.resolve import names, resolve_image
+from vip.lineage.resolve import names, resolve_image, whole_sha256
 from vip.lineage.rows import check_image, read_row
+from vip.lineage.usage import usage_of
 
 
 def trace_image(index: LineageIndex, text: str) -> Record:
@@ -34,18 +35,13 @@ def trace_image(index: LineageIndex, text: str) -> Record:
         shards.append(graph.brief(owner) | {"member": sample["member"], "split": sample["split"]})
         checks.append(check_image(index, owner, sample))
     captions = captions_of_image(index, image)
-    holders = [
-        row["artifact"]
-        for row in index.db.execute(
-            "SELECT artifact FROM sample WHERE image = ?1 UNION SELECT artifact FROM caption WHERE image = ?1", (image,)
-        )
-    ]
+    known = bool(shards or captions or file is None)  # only what is known has an id or a name
     used: dict[str, int] = {}
-    for one in graph.descendants(index, holders):
+    for one in graph.descendants(index, usage_of(index, image).starts):
         used[one["kind"]] = used.get(one["kind"], 0) + 1
     return {
-        "image": {"sha256": sha256 or image.hex(), "known": bool(shards or captions)} | facts,
-        "names": sorted({name for known, name in names(index) if known.startswith(image.hex())}) if shards else [],
+        "image": {"sha256": sha256 or whole_sha256(index, image), "known": known} | facts,
+        "names": sorted({name for of, name in names(index) if of.startswith(image.hex())}) if known else [],
         "shards": shards,
         "captions": captions,
         "used_by": used,

@@ -4,10 +4,12 @@ import hashlib
 
 import pytest
 
-from bench._lineage_root import add_captions
+from bench._lineage_root import Synthetic, add_captions, add_checkpoint, add_dataset
 from bench._lineage_rows import BANK, make_spec, picture, sha
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
+from storage.removal import take_down
+from storage.store import ArtifactStore
 from vip.lineage.caption import trace_caption
 from vip.lineage.checkpoint import trace_checkpoint, trace_log
 from vip.lineage.image import trace_image
@@ -79,6 +81,22 @@ def test_an_image_is_found_by_hash_name_and_file(index, tmp_path):
         assert [row["caption_id"] for row in trace["captions"]] == [caption_id(key)]
         assert trace["used_by"]["checkpoint"] == 1
         assert trace["checks"][0]["ok"]
+
+
+@pytest.mark.parametrize("captioned", [True, False])
+def test_an_image_that_was_taken_down_keeps_its_whole_hash_and_its_names(captioned, tmp_path):
+    root = Synthetic(ArtifactStore(tmp_path / "other", run_id="run-1"))
+    add_dataset(root, "scenes", {"a.png": picture(1), "b.png": picture(1)})
+    add_dataset(root, "more", {"c.png": picture(2)})
+    add_captions(root, "keywords", "scenes" if captioned else "more", make_spec())
+    add_checkpoint(root, "keywords", "scenes")
+    take_down(root.store, root.shards["scenes"][0].ref, "asked")
+    index = open_index(root.store.backend.url)
+    trace = trace_image(index, "a.png")
+    index.close()
+    assert trace["image"] == {"sha256": sha(picture(1)), "known": True}
+    assert trace["names"] == ["a.png", "b.png"]
+    assert trace["used_by"]["checkpoint"] == 1
 
 
 def test_a_file_that_is_not_in_the_root_is_known_by_its_hash_only(index, tmp_path):
