@@ -291,13 +291,13 @@ def test_a_record_says_how_each_checkpoint_used_the_image_and_reckons_only_the_t
 def test_a_run_after_what_was_found_has_been_cleared_away_leaves_a_record_that_says_so(root, source, tmp_path):
     (tmp_path / "root" / "scratch").mkdir()
     cache = tmp_path / "root" / "scratch" / "cache.bin"
-    cache.write_bytes(b"...." + draw(3) + b"....")
-    assert forget(root, str(source / "3.png"))["still_held_by"]
+    cache.write_bytes(b"...." + draw(5) + b"....")
+    assert forget(root, str(source / "5.png"))["still_held_by"]
     cache.unlink()
-    assert not forget(root, str(source / "3.png"))["still_held_by"]
+    assert not forget(root, str(source / "5.png"))["still_held_by"]
     log = root.refs.log("takedowns")
     assert len(log) == 2
-    again = forget(root, str(source / "3.png"))
+    again = forget(root, str(source / "5.png"))
     assert not again["still_held_by"] and root.refs.log("takedowns") == log  # nothing new: the same record
 
 
