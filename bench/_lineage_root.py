@@ -223,14 +223,16 @@ def add_checkpoint(
     return root.checkpoints[-1]
 
 
-def add_evaluation(root: Synthetic, checkpoint: Manifest, captions: str, dataset: str, figures: int = 2) -> Manifest:
+def add_evaluation(
+    root: Synthetic, checkpoint: Manifest, captions: str, dataset: str, figures: int = 2, split: str = "test"
+) -> Manifest:
     inputs = {"checkpoint": checkpoint.ref, "caption_set": root.sets[captions].ref}
     inputs |= {f"shard/{shard.params['prefix']}": shard.ref for shard in root.shards[dataset]}
     recipe = Recipe(
         kind="evaluation",
         stage="evaluate",
         inputs=inputs,
-        params={"sampler": "ddim", "steps": 30, "seeds": [0], "n": figures},
+        params={"sampler": "ddim", "steps": 30, "seeds": [0], "n": figures, "split": split},
     )
 
     def write(folder: Path) -> dict[str, Any]:

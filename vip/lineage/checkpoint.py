@@ -1,7 +1,5 @@
 """What a checkpoint was trained on, and what was measured on it."""
 
-import json
-
 from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.graph import Record
@@ -59,14 +57,8 @@ def _captions(index: LineageIndex, number: int) -> Record:
 
 
 def _splits(index: LineageIndex, shards: list[int]) -> Record:
-    return {
-        f"{row['split']}_images": row["images"]
-        for row in index.db.execute(
-            """SELECT split, count(*) AS images FROM sample WHERE artifact IN (SELECT value FROM json_each(?))
-            GROUP BY split ORDER BY split DESC""",
-            (json.dumps(shards),),
-        )
-    }
+    held = [graph.images_of(index, shard) for shard in shards]
+    return {f"{split}_images": sum(one[split] for one in held) for split in ("train", "test")}
 
 
 def trace_log(index: LineageIndex, name: str) -> list[Record]:

@@ -12,8 +12,7 @@ Record = dict[str, Any]
 """What a question answers with: JSON-ready, in the order in which a person wants to read it."""
 
 _COLUMNS = (
-    "id, kind, key, digest, state, problem, stage, stage_version, code, dirty, run, started, finished, "
-    "rows, test_rows, spec_id"
+    "id, kind, key, digest, state, problem, stage, stage_version, code, dirty, run, started, finished, rows, spec_id"
 )
 
 
@@ -82,6 +81,12 @@ def inputs(index: LineageIndex, number: int) -> list[sqlite3.Row]:
 def input_of(index: LineageIndex, number: int, kind: str) -> sqlite3.Row | None:
     """The first input of one kind, or None."""
     return next((row for row in inputs(index, number) if row["kind"] == kind), None)
+
+
+def images_of(index: LineageIndex, shard: int) -> dict[str, int]:
+    """Images of each split in a shard, as its manifest counted them: one that was removed held them all the same."""
+    stats = loads(artifact(index, shard)["stats"])
+    return {split: int(stats.get(split, 0)) for split in ("train", "test")}
 
 
 def descendants(index: LineageIndex, numbers: list[int]) -> list[sqlite3.Row]:

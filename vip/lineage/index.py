@@ -21,7 +21,7 @@ from storage.scratch import derived_file
 
 Progress = Callable[[str, int, int], None]
 
-_VERSION = 3
+_VERSION = 4
 
 _TABLES = f"""
 PRAGMA user_version = {_VERSION};
@@ -30,7 +30,7 @@ CREATE TABLE artifact (
     state TEXT NOT NULL,            -- live | removed (a tombstone stands) | broken | missing (only named by others)
     problem TEXT,                   -- why removed, or what is broken
     stage TEXT, stage_version INTEGER, code TEXT, dirty INTEGER, run TEXT, started TEXT, finished TEXT,
-    rows INTEGER, bytes INTEGER, test_rows INTEGER, spec_id TEXT,
+    rows INTEGER, bytes INTEGER, spec_id TEXT,
     params TEXT, outputs TEXT, packages TEXT, stats TEXT, manifest_sha256 TEXT,
     UNIQUE (kind, key));
 CREATE TABLE seen (     -- what the folders of publications looked like at the last refresh

@@ -55,7 +55,7 @@ class Ingest:
             return
         try:
             self._rows(node, manifest)
-        except (VipError, ValueError, OSError) as error:
+        except (VipError, ValueError, OSError, sqlite3.IntegrityError) as error:  # the last: a figure that is no number
             self._forget_rows(node, edges=False)
             self._mark(node, "broken", _line(error))
 
@@ -205,7 +205,6 @@ class Ingest:
         if "samples.parquet" not in manifest.outputs:
             return
         images, splits = self._table(manifest, "samples.parquet", ["image_sha256", "split"])
-        self.db.execute("UPDATE artifact SET test_rows = ? WHERE id = ?", (splits.count("test"), node))
         self.db.executemany(
             "INSERT INTO sample VALUES (?, ?, ?, ?)",
             [(packed(image), node, row, split) for row, (image, split) in enumerate(zip(images, splits, strict=True))],

@@ -57,8 +57,8 @@ def trace_metric(index: LineageIndex, text: str) -> Record:
     row = resolve_metric(index, text)
     owner = graph.artifact(index, row["artifact"])
     params = graph.loads(owner["params"])
-    checkpoint = _named(index, "checkpoint", row["checkpoint"])
-    caption_set = _named(index, "caption_set", row["caption_set"])
+    checkpoint = _named(index, owner["id"], "checkpoint", row["checkpoint"])
+    caption_set = _named(index, owner["id"], "caption_set", row["caption_set"])
     return {
         "metric": {
             "metric_id": row["id"],
@@ -78,7 +78,7 @@ def trace_metric(index: LineageIndex, text: str) -> Record:
         },
         "checkpoint": _checkpoint(index, checkpoint, row["checkpoint"]),
         "caption_set": _caption_set(index, caption_set, row["caption_set"]),
-        "data": _data(index, owner["id"]),
+        "data": _data(index, owner["id"], params.get("split", "test")),
         "made_by": graph.made_by(owner) | {"evaluation": owner["key"]},
         "inputs": [
             {"role": one["role"], "kind": one["kind"], "key": one["key"], "state": one["state"]}
@@ -88,9 +88,12 @@ def trace_metric(index: LineageIndex, text: str) -> Record:
     }
 
 
-def _named(index: LineageIndex, kind: str, digest: str) -> sqlite3.Row | None:
-    """An artifact that a metrics row names by its digest."""
-    number = graph.by_digest(index, kind, digest) if digest else None
+def _named(index: LineageIndex, evaluation: int, kind: str, digest: str) -> sqlite3.Row | None:
+    """The artifact that a metrics row names by its digest; of several with the same output the one examined."""
+    inputs = graph.inputs(index, evaluation)
+    number = next((one["id"] for one in inputs if (one["kind"], one["named"]) == (kind, digest)), None)
+    if number is None and digest:
+        number = graph.by_digest(index, kind, digest)
     return graph.artifact(index, number) if number is not None else None
 
 
@@ -124,7 +127,7 @@ def _caption_set(index: LineageIndex, row: sqlite3.Row | None, digest: str) -> R
     }
 
 
-def _data(index: LineageIndex, number: int) -> Record:
+def _data(index: LineageIndex, number: int, split: str) -> Record:
     """The shards behind an evaluation and how to get from one of their images to its bytes."""
     inputs = graph.inputs(index, number)
     datasets = [one for one in inputs if one["kind"] == "dataset"]
@@ -134,13 +137,14 @@ def _data(index: LineageIndex, number: int) -> Record:
         if not shards:
             found = {shard["id"]: shard for one in sources for shard in graph.inputs(index, one["id"])}
             shards = [one for one in found.values() if one["kind"] == "shard"]
+    images = [graph.images_of(index, one["id"])[split] for one in shards]
     return {
         "dataset": [one["key"] for one in datasets] or _datasets(index, [one["id"] for one in shards]),
         "shards": len(shards),
-        "test_images": sum(one["test_rows"] or 0 for one in shards),
+        f"{split}_images": sum(images),
         "image_bytes": [
-            {"file": f"{graph.folder(one)}/samples.tar", "test_images": one["test_rows"], "state": one["state"]}
-            for one in shards
+            {"file": f"{graph.folder(one)}/samples.tar", f"{split}_images": held, "state": one["state"]}
+            for one, held in zip(shards, images, strict=True)
         ],
         "reach": "samples.parquet beside each tar gives member and offset; `vip audit image SHA256` re-hashes one",
     }

@@ -3,8 +3,9 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import bench._lineage_root
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation, small_root
-from bench._lineage_rows import make_spec, picture
+from bench._lineage_rows import make_spec, metric_row, picture
 from storage.backend import Backend
 from storage.removal import collect, take_down
 from vip.lineage.index import LineageIndex, open_index
@@ -90,6 +91,15 @@ def test_a_broken_artifact_is_named_and_the_rest_is_indexed(root, tmp_path):
     index.refresh()
     assert contents(index)["artifact"] == contents(open_index(root.store.backend.url))["artifact"]
     assert index.db.execute("SELECT state FROM artifact WHERE key = ?", (captions.key,)).fetchone()[0] == "live"
+
+
+def test_a_figure_that_is_no_number_breaks_its_own_artifact_and_no_question(root, monkeypatch):
+    monkeypatch.setattr(bench._lineage_root, "metric_row", lambda *facts: metric_row(*facts) | {"value": float("nan")})
+    exam = add_evaluation(root, root.checkpoints[0], "keywords", "scenes", figures=1)
+    index = open_index(root.store.backend.url)
+    states = dict(map(tuple, index.db.execute("SELECT key, state FROM artifact WHERE kind = 'evaluation'")))
+    assert states == {root.evaluations[0].key: "live", exam.key: "broken"}
+    index.close()
 
 
 def test_a_damaged_or_deleted_index_comes_back(root, index):

@@ -4,12 +4,13 @@ import hashlib
 
 import pytest
 
-from bench._lineage_root import Synthetic, add_captions, add_checkpoint, add_dataset
+from bench._lineage_root import Synthetic, add_captions, add_checkpoint, add_dataset, add_evaluation
 from bench._lineage_rows import BANK, make_spec, picture, sha
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from storage.removal import take_down
 from storage.store import ArtifactStore
+from vip.lineage import graph
 from vip.lineage.caption import trace_caption
 from vip.lineage.checkpoint import trace_checkpoint, trace_log
 from vip.lineage.image import trace_image
@@ -120,6 +121,47 @@ def test_a_figure_is_followed_to_checkpoint_exam_captions_and_bytes(index, root,
         for place in trace["data"]["image_bytes"]:
             assert (tmp_path / "root" / place["file"]).is_file()
         assert all(check["ok"] for check in trace["checks"])
+
+
+def test_a_figure_of_one_of_two_checkpoints_with_the_same_weights_is_followed_to_its_own(root):
+    add_captions(root, "other", "scenes", make_spec("other", prompt="What else is there?"))
+    twin = add_checkpoint(root, "other", "scenes")
+    assert twin.digest == root.checkpoints[0].digest and twin.key != root.checkpoints[0].key
+    exam = add_evaluation(root, twin, "other", "scenes")
+    index = open_index(root.store.backend.url)
+    for row in index.db.execute(
+        "SELECT metric.id FROM metric JOIN artifact ON artifact.id = artifact WHERE key = ?", (exam.key,)
+    ).fetchall():
+        trace = trace_metric(index, row["id"])
+        assert trace["checkpoint"]["key"] == twin.key
+        assert trace["checkpoint"]["trained_on_captions"] == [root.sets["other"].key]
+    index.close()
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_how_many_images_there_were_is_told_the_same_after_a_shard_was_removed(rebuilt, index, root):
+    figure = index.db.execute("SELECT id FROM metric").fetchone()["id"]
+
+    def counts():
+        trained, examined = trace_checkpoint(index, "latest")["data"], trace_metric(index, figure)["data"]
+        return trained, examined["test_images"], [row["test_images"] for row in examined["image_bytes"]]
+
+    before = counts()
+    assert before[0] == {"shards": 2, "train_images": 11, "test_images": before[1]}
+    for shard in root.shards["scenes"]:
+        take_down(root.store, shard.ref, "asked")
+    index.rebuild() if rebuilt else index.refresh()
+    assert counts() == before
+
+
+def test_a_figure_of_an_exam_of_training_images_counts_those(root):
+    exam = add_evaluation(root, root.checkpoints[0], "keywords", "scenes", split="train")
+    index = open_index(root.store.backend.url)
+    number = graph.node(index, "evaluation", exam.key)
+    figure = index.db.execute("SELECT id FROM metric WHERE artifact = ?", (number,)).fetchone()["id"]
+    trace = trace_metric(index, figure)
+    index.close()
+    assert trace["data"]["train_images"] == 11
 
 
 def test_a_checkpoint_is_found_by_ref_key_and_digest(index, root):
