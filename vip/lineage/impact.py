@@ -135,7 +135,7 @@ def _specs_by_prompt(index: LineageIndex, text: str) -> list[sqlite3.Row]:
     exact = [row for row in rows if row["name"] == text]
     if exact:
         return exact
-    by_id = [row for row in rows if row["spec_id"].startswith(text) or (row["answers_id"] or "").startswith(text)]
+    by_id = [row for row in rows if _begins(row["spec_id"], text) or _begins(row["answers_id"], text)]
     if by_id:
         return by_id
     return [

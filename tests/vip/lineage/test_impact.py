@@ -1,5 +1,7 @@
 """What an image, a prompt, a model or a dataset went into."""
 
+import contextlib
+
 import pytest
 from PIL import Image
 
@@ -107,6 +109,18 @@ def test_a_prompt_is_meant_by_name_words_or_file(two, index, text, tmp_path):
     record = impact_of_prompt(index, text)
     assert record["counts"]["captions"] == 10
     assert keys(record, "checkpoints") == [two.checkpoints[1].key]
+
+
+@pytest.mark.parametrize("digits", [1, 3])
+def test_fewer_than_four_digits_are_words_of_a_prompt_and_no_id(index, root, digits):
+    spec = make_spec("sky", prompt="WHO IS UP?")  # no hex digit in it
+    add_captions(root, "sky", "scenes", spec)
+    index.refresh()
+    for identifier in (spec.spec_id, spec.answers_id):
+        with contextlib.suppress(VipError):
+            record = impact_of_prompt(index, identifier[:digits])
+            assert "sky" not in {row["name"] for row in record["of"]["specs"]}
+        assert impact_of_prompt(index, identifier[:12])["of"]["specs"][0]["name"] == "sky"
 
 
 def test_a_prompt_may_be_longer_than_the_name_of_a_file(root, index):
