@@ -1,6 +1,6 @@
 """``vip caption``: centre and surrounding of every image."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--endpoints-file", help="File that names servers, one a line or a JSON list; read again as it changes.")
 @click.option("--discover", "discovery", metavar="URL", help="URL that names servers, asked again and again.")
 @click.option("--in-flight", type=click.IntRange(1), help="To one server at most. [default: as many as it can use]")
-@click.option("--view", default="64x64", show_default=True, help="Size in pixels of what is captioned.")
+@click.option("--view", metavar="WIDTHxHEIGHT", help="Size in pixels of what is captioned. [default: 64x64]")
 @click.option("--keep", "keeps", multiple=True, type=click.FloatRange(0.05, 0.95), help="Kept share. [default: 0.5]")
 @click.option("--preset", "presets", multiple=True, help="Instead of both: those of an exam, such as 192-128.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would be asked and what it would cost; ask nothing.")
@@ -52,7 +52,7 @@ def command(
     endpoints_file: str | None,
     discovery: str | None,
     in_flight: int | None,
-    view: str,
+    view: str | None,
     keeps: tuple[float, ...],
     presets: tuple[str, ...],
     only_plan: bool,
@@ -83,12 +83,11 @@ def command(
     from schemas.retrain_config import CaptionConfig
     from storage.store import ArtifactStore
 
-    store = ArtifactStore(root)
-    target = find_artifact(store, "dataset", dataset)
-    bank = _of_presets(presets, keeps) if presets else _bank(view, keeps or (0.5,))
-    budget = Budget(requests=max_requests, tokens=max_tokens, hours=max_hours)
+    bank = _of_presets(presets, view, keeps) if presets else _bank(view or "64x64", keeps or (0.5,))
+    budget = validated(Budget, "the budget", requests=max_requests, tokens=max_tokens, hours=max_hours)
     prompt, completion = price_per_million
-    price = Price(per_hour=price_per_hour, per_million_prompt=prompt, per_million_completion=completion)
+    per_million = {"per_million_prompt": prompt, "per_million_completion": completion}
+    price = validated(Price, "the price", per_hour=price_per_hour, **per_million)
     validated(Endpoints, "vip caption", urls=endpoints, file=endpoints_file, discovery=discovery)
     config = CaptionConfig(
         spec=spec,
@@ -101,15 +100,15 @@ def command(
         budget=budget,
         price=price,
     )
+    store = ArtifactStore(root)
+    target = find_artifact(store, "dataset", dataset)
+    work = _Work(root, store, target, bank, config, limit, reask, retry_rejected)
     console.quiet = as_json
     if only_plan:
-        shown = _plan(store, target, bank, config, root, limit, reask, retry_rejected)
-    elif limit or reask:
-        with local_run(root):
-            shown = _sample(store, target, bank, config, root, limit, reask)
+        shown = _plan(work)
     else:
         with local_run(root):
-            shown = _caption(store, target, bank, config, root, dataset, retry_rejected, runner)
+            shown = _sample(work) if limit or reask else _caption(work, dataset, runner)
     if as_json:
         print_json(shown)
         return
@@ -120,28 +119,36 @@ def command(
         print_table([(when, *(row[when] or ("-", "-"))) for when in ("old", "new")])
 
 
-def _caption(
-    store: "ArtifactStore",
-    target: "Manifest",
-    bank: "Bank",
-    config: "CaptionConfig",
-    root: str,
-    dataset: str,
-    retry_rejected: bool,
-    runner: "Runner | None",
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Work:
+    """What is captioned and how, and of which rows; None or False of what is not chosen."""
+
+    root: str
+    store: "ArtifactStore"
+    dataset: "Manifest"
+    bank: "Bank"
+    config: "CaptionConfig"
+    limit: int | None
+    reask: int | None
+    retry_rejected: bool
+
+
+def _caption(work: _Work, name: str, runner: "Runner | None") -> dict[str, Any]:
     from flows.caption import caption
     from schemas.runner import THREADS
     from storage.refs import Refs
 
-    (done,) = caption(root, target.ref, bank, config, (config.spec,), retry_rejected, runner or THREADS)
-    refs = Refs(store.backend)
+    config = work.config
+    (done,) = caption(
+        work.root, work.dataset.ref, work.bank, config, (config.spec,), work.retry_rejected, runner or THREADS
+    )
+    refs = Refs(work.store.backend)
     # Given by its key, a dataset still has a name where a ref points at it.
-    names = [name for name in refs.names() if name.startswith("dataset/") and refs.get(name) == target.ref]
+    names = [ref for ref in refs.names() if ref.startswith("dataset/") and refs.get(ref) == work.dataset.ref]
     label = done.caption_set.key[:12]
     if names:
-        name = dataset if f"dataset/{dataset}" in names else names[0].removeprefix("dataset/")
-        label = f"captions/{name}"
+        given = f"dataset/{name.removeprefix('dataset/')}"
+        label = f"captions/{(given if given in names else names[0]).removeprefix('dataset/')}"
         refs.set(label, done.caption_set)
     spent = config.price.of(done.asked.prompt_tokens, done.asked.completion_tokens, done.asked.seconds)
     return {
@@ -155,26 +162,18 @@ def _caption(
     }
 
 
-def _plan(
-    store: "ArtifactStore",
-    target: "Manifest",
-    bank: "Bank",
-    config: "CaptionConfig",
-    root: str,
-    limit: int | None,
-    reask: int | None,
-    retry_rejected: bool,
-) -> dict[str, Any]:
+def _plan(work: _Work) -> dict[str, Any]:
     from flows.run import scratch_folder
     from vip.captioning.discovery import first_endpoint
     from vip.captioning.estimate import estimate
     from vip.captioning.plan import current_round, next_round, plan_captions
     from vip.captioning.specs import resolve_spec
 
+    store, dataset, bank, config = work.store, work.dataset, work.bank, work.config
     spec = resolve_spec(config.spec, config.model, first_endpoint(config.engines))
-    round = (next_round if retry_rejected else current_round)(store, target, spec, bank)
-    scratch = scratch_folder(root) / "answers"
-    plan = plan_captions(store, target, spec, bank, limit or reask, round, scratch, noise=reask is not None)
+    round = (next_round if work.retry_rejected else current_round)(store, dataset, spec, bank)
+    scratch, noise = scratch_folder(work.root) / "answers", work.reask is not None
+    plan = plan_captions(store, dataset, spec, bank, work.limit or work.reask, round, scratch, noise)
     expected = asdict(estimate(store, plan, config.price))
     return {
         "rows": plan.rows,
@@ -186,25 +185,18 @@ def _plan(
     }
 
 
-def _sample(
-    store: "ArtifactStore",
-    target: "Manifest",
-    bank: "Bank",
-    config: "CaptionConfig",
-    root: str,
-    limit: int | None,
-    reask: int | None,
-) -> dict[str, Any]:
+def _sample(work: _Work) -> dict[str, Any]:
     from flows.caption import caption_sample
     from vip.captioning.compare import noise_floor, preview
 
-    plan = caption_sample(root, target.ref, bank, config, limit or reask or 1, noise=reask is not None)
-    if reask is not None:
-        return asdict(noise_floor(store, target, plan.spec, bank))
+    rows, noise = work.limit or work.reask or 1, work.reask is not None
+    plan = caption_sample(work.root, work.dataset.ref, work.bank, work.config, rows, noise)
+    if noise:
+        return asdict(noise_floor(work.store, work.dataset, plan.spec, work.bank))
     return {
         "rows": plan.rows,
         "requests": plan.requests,
-        "old beside new": [asdict(row) for row in preview(store, plan)],
+        "old beside new": [asdict(row) for row in preview(work.store, plan)],
     }
 
 
@@ -220,7 +212,7 @@ def _bank(size: str, keeps: tuple[float, ...]) -> "Bank":
     return validated(Bank, "vip caption", view={"width": int(width), "height": int(height)}, regions=regions)
 
 
-def _of_presets(names: tuple[str, ...], keeps: tuple[float, ...]) -> "Bank":
+def _of_presets(names: tuple[str, ...], size: str | None, keeps: tuple[float, ...]) -> "Bank":
     from schemas.bank import Bank
     from schemas.errors import VipError
     from schemas.evaluate_config import PRESETS
@@ -231,6 +223,6 @@ def _of_presets(names: tuple[str, ...], keeps: tuple[float, ...]) -> "Bank":
     views = list(dict.fromkeys(PRESETS[name][0] for name in names))
     if len(views) > 1:
         raise VipError(f"the presets are of {' and '.join(view.id for view in views)}", "caption one size at a time")
-    if keeps:
-        raise VipError("--preset and --keep are both given", "a preset names its region itself")
+    if size or keeps:
+        raise VipError(f"--preset and --{'view' if size else 'keep'} are both given", "a preset names view and region")
     return Bank(view=views[0], regions=tuple(PRESETS[name][1] for name in names))
