@@ -1,8 +1,8 @@
 """CTSControl: the centre and surrounding branches and the fusion weights of one UNet."""
 
 import weakref
-from collections.abc import Iterator
-from typing import Any, Literal, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast, get_args
 
 import torch
 from diffusers import ConfigMixin, UNet2DConditionModel
@@ -28,6 +28,35 @@ Branches = Literal["cross_attention", "key_value", "transformer"]
 
 # The hooks that hang on a UNet, whoever attached them: a second control replaces the first and never adds to it.
 _HOOKS: "weakref.WeakKeyDictionary[nn.Module, list[RemovableHandle]]" = weakref.WeakKeyDictionary()
+
+
+_KNOWN = {"branches": get_args(Branches), "mask_mode": get_args(MaskMode), "prompt_style": get_args(PromptStyle)}
+_MOST_LEVELS = 16
+_SIDES = range(8, 8193)  # as of schemas.region.View
+
+
+def _check_said(said: dict[str, str]) -> None:
+    """Nothing else would: any other word is taken for one of the known ones, silently.
+
+    Raises:
+        ValueError: naming the first that is not known.
+    """
+    for name, value in said.items():
+        if value not in _KNOWN[name]:
+            raise ValueError(f"{name} of control is {value!r}, none of {', '.join(_KNOWN[name])}")
+
+
+def _check_sizes(levels: list[int], count: int, view: Sequence[int] | None) -> None:
+    """What a checkpoint says of sizes is read when it paints, long after it was loaded.
+
+    Raises:
+        ValueError: where the levels of the blocks are not those that are counted, or the view is none.
+    """
+    if not levels or not isinstance(count, int) or not 0 <= min(levels) <= max(levels) < count <= _MOST_LEVELS:
+        raise ValueError(f"control has branches at the levels {levels} of {count!r}")
+    whole = isinstance(view, list | tuple) and len(view) == 2
+    if view is not None and not (whole and all(isinstance(side, int) and side in _SIDES for side in view)):
+        raise ValueError(f"the view of control is {view!r}, not width and height in pixels")
 
 
 class BlockBranches(nn.Module):
@@ -78,6 +107,8 @@ class CTSControl(ModelMixin, ConfigMixin):
         prompt_style: PromptStyle = "labelled",
         view: tuple[int, int] | None = None,
     ) -> None:
+        _check_said({"branches": branches, "mask_mode": mask_mode, "prompt_style": prompt_style})
+        _check_sizes([block["level"] for block in blocks], levels, view)
         super().__init__()
         self.down_blocks = nn.ModuleDict()
         self.up_blocks = nn.ModuleDict()

@@ -129,6 +129,18 @@ KINDS = {
     ),
     "config of other widths": (config("unet/config.json", cross_attention_dim=48), "is no pipeline of ours"),
     "config that asks for remote code": (config("text_encoder/config.json", auto_map={"AutoModel": "evil.Evil"}), ""),
+    "control that was trained on no view": (config("control/config.json", view=["wide", 64]), "the view of control is"),
+    "control of a view of no pixels": (config("control/config.json", view=[0, 64]), "the view of control is"),
+    "control of 2^40 levels": (config("control/config.json", levels=2**40), "control has branches at the levels"),
+    "control without branches": (config("control/config.json", blocks=[]), "control has branches at the levels []"),
+    "control with another mask mode": (
+        config("control/config.json", mask_mode="evil"),
+        "mask_mode of control is 'evil'",
+    ),
+    "control with another prompt style": (
+        config("control/config.json", prompt_style="evil"),
+        "prompt_style of control is 'evil'",
+    ),
     "part that is not there": (lambda folder: shutil.rmtree(folder / "unet"), "is no pipeline of ours"),
 }
 
