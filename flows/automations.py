@@ -13,7 +13,9 @@ from flows.recaption import CAPTIONS_PASSED
 
 HEARTBEAT_VARIABLE = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 HEARTBEAT_SECONDS = 180
-"""How often a running flow says that it is alive where the variable is not set; Prefect allows no less than 30."""
+"""How often a running flow says that it is alive where the variable is not set."""
+HEARTBEAT_LEAST = 30
+"""Prefect allows no less: a process that is given less ends as it imports Prefect."""
 
 
 WATCHED = ("recaption", "retrain", "evaluate-run", "verify")

@@ -1,5 +1,6 @@
 """``vip deploy``: schedules, deployments and automations on a Prefect server."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -67,7 +68,7 @@ _STARTED = ("retrain", "alarm")
 """Deployments that the automations start."""
 
 
-def _check(path: Path) -> tuple[list[str], float]:
+def _check(path: Path) -> tuple[list[str], int]:
     """Validate the configs in a deployment file: a schedule that fails every night is worse than an error now.
 
     Returns:
@@ -76,14 +77,15 @@ def _check(path: Path) -> tuple[list[str], float]:
     """
     from pydantic import BaseModel
 
-    from flows.automations import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
+    from flows.automations import HEARTBEAT_LEAST, HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
     from flows.cli.common import validated
     from schemas.errors import VipError
     from schemas.evaluate_run import EvaluateRun
     from schemas.retrain_config import RetrainConfig
+    from schemas.runner import Runner
     from storage.yaml_file import read_yaml
 
-    models: dict[str, type[BaseModel]] = {"config": RetrainConfig, "run": EvaluateRun}
+    models: dict[str, type[BaseModel]] = {"config": RetrainConfig, "run": EvaluateRun, "runner": Runner}
     names, heartbeats = [], []
     raw = read_yaml(path, "deployment file")
     deployments = raw.get("deployments") if isinstance(raw, dict) else None
@@ -94,10 +96,14 @@ def _check(path: Path) -> tuple[list[str], float]:
         where = f"{path.name}, deployment {names[-1]}"
         variables = _mapping(where, deployment, "work_pool", "job_variables", "env")
         try:
-            heartbeats.append(float(variables.get(HEARTBEAT_VARIABLE, HEARTBEAT_SECONDS)))
-        except (TypeError, ValueError):
-            raise VipError(f"{where}: {HEARTBEAT_VARIABLE} is no number", "give seconds, such as 30") from None
+            heartbeats.append(int(str(variables.get(HEARTBEAT_VARIABLE, HEARTBEAT_SECONDS))))
+        except ValueError:
+            raise VipError(f"{where}: {HEARTBEAT_VARIABLE} is no number", "give whole seconds, such as 30") from None
+        if heartbeats[-1] < HEARTBEAT_LEAST:
+            reason = f"{where}: {HEARTBEAT_VARIABLE} is {heartbeats[-1]}, with which no run starts"
+            raise VipError(reason, f"Prefect allows no less than {HEARTBEAT_LEAST}")
         parameters = _mapping(where, deployment, "parameters")
+        _check_parameters(where, deployment, parameters)
         for name, model in models.items():
             if name in parameters:
                 validated(model, where, **_mapping(where, parameters, name))
@@ -107,6 +113,29 @@ def _check(path: Path) -> tuple[list[str], float]:
             "take it from the checkout's prefect.yaml; without a schedule it runs when it is asked for",
         )
     return names, 3 * max(heartbeats)
+
+
+def _check_parameters(where: str, deployment: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Compare the names of parameters with those of the flow, where it is one of ours.
+
+    Raises:
+        VipError: where the flow has no such parameter, or is started by itself and lacks one.
+    """
+    from schemas.errors import VipError
+
+    place, _, name = str(deployment.get("entrypoint", "")).partition(":")
+    if not (Path(place).parent == Path("flows") and place.endswith(".py") and (_PROJECT / place).is_file()):
+        return
+    found = getattr(importlib.import_module(f"flows.{Path(place).stem}"), name, None)
+    if found is None or not hasattr(found, "parameters"):
+        raise VipError(f"{where}: {place} has no flow {name}", "take the entrypoint from the checkout's prefect.yaml")
+    takes = found.parameters
+    if unknown := sorted(parameters.keys() - takes.properties.keys()):
+        known = ", ".join(takes.properties)
+        raise VipError(f"{where}: flow {name} takes no parameter {unknown[0]}", f"give one of {known}")
+    by_itself = deployment.get("schedules") or deployment.get("schedule") or name == "retrain"
+    if by_itself and (missing := [one for one in takes.required or [] if one not in parameters]):
+        raise VipError(f"{where}: parameter {missing[0]} is missing", "nobody gives it when the run starts by itself")
 
 
 def _mapping(where: str, values: dict[str, Any], *path: str) -> dict[str, Any]:

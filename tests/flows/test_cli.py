@@ -77,15 +77,15 @@ def test_a_missing_config_is_named(tmp_path):
 
 
 def test_captions_are_made_for_what_the_exams_show():
-    bank = _of_presets(("192-128", "192-brush"), ())
+    bank = _of_presets(("192-128", "192-brush"), None, ())
     assert [(bank.view, region) for region in bank.regions] == [PRESETS["192-128"], PRESETS["192-brush"]]
     for names, keeps, says in (
         (("192-129",), (), "192-129 is unknown; choose of nano-centre"),
         (("192-128", "256-128"), (), "one size at a time"),
-        (("192-128",), (0.5,), "a preset names its region itself"),
+        (("192-128",), (0.5,), "a preset names view and region"),
     ):
         with pytest.raises(VipError, match=says):
-            _of_presets(names, keeps)
+            _of_presets(names, None, keeps)
 
 
 @pytest.mark.parametrize("text", ["deployments: 3", "deployments: []", "a: 1", "- 1", "a: [1", ""])
@@ -101,7 +101,19 @@ def test_a_deployment_file_without_deployments_is_one_line(tmp_path, monkeypatch
     [
         ("{name: a, work_pool: 3}", "deployment a: work_pool is no mapping"),
         ("{name: a, work_pool: {job_variables: {env: {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: often}}}}", "is no number"),
+        ("{name: a, work_pool: {job_variables: {env: {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: '29'}}}}", "no less than 30"),
         ("{name: a, parameters: {config: nightly}}", "deployment a: config is no mapping"),
+        ("{name: a, entrypoint: 'flows/verify.py:verify', parameters: {root: r, runner: {kind: daks}}}", "a: kind: "),
+        (
+            "{name: a, entrypoint: 'flows/verify.py:verify', parameters: {root: r, runners: {}}}",
+            "flow verify takes no parameter runners; give one of root, runner",
+        ),
+        (
+            "{name: a, entrypoint: 'flows/recaption.py:recaption', parameters: {root: r}, schedules: [{interval: 60}]}",
+            "a: parameter config is missing",
+        ),
+        ("{name: a, entrypoint: 'flows/verify.py:check'}", "flows/verify.py has no flow check"),
+        ("{name: a, entrypoint: 'flows/alarm.py:alarm'}", "has no deployment retrain"),
         ("{name: a, work_pool: , parameters: }", "has no deployment retrain, which the automations start"),
     ],
 )
