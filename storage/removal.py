@@ -39,6 +39,19 @@ def take_down(store: ArtifactStore, ref: ArtifactRef, reason: str) -> Tombstone:
     return stone
 
 
+def tombstones(store: ArtifactStore) -> Iterator[Tombstone]:
+    """The record of every takedown's erasure.
+
+    Raises:
+        VipError: where one cannot be read.
+    """
+    for path in store.backend.list("tombstones"):
+        _, *name = path.removesuffix(".json").split("/")
+        stone = store.tombstone(*name) if len(name) == 2 else None  # type: ignore[arg-type]  # kind and key
+        if stone is not None:
+            yield stone
+
+
 def _stone(manifest: Manifest, reason: str) -> Tombstone:
     return Tombstone(
         kind=manifest.kind,

@@ -1,7 +1,6 @@
 """Forget: a takedown. The image's bytes go, the fact that it was there and what used it stays."""
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from schemas.canonical import canonical_json, fingerprint
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest, Recipe
 from storage.refs import Refs
-from storage.removal import take_down
+from storage.removal import take_down, tombstones
 from storage.store import ArtifactStore
 from storage.suppression import reasons, suppress
 from vip.lineage import graph
@@ -210,7 +209,7 @@ def run_takedown(
     _holders(index, store, plan)
     # Nobody can look for bytes that nobody has: of an image that was erased before, or that was never here.
     searched = plan.pictures.keys() & plan.images.keys() if search else set()
-    versions = [next_dataset(store, name, plan.images) for name in plan.datasets]
+    versions = [next_dataset(store, name) for name in plan.datasets]
     # What others are found by goes last, so that a run after an interruption still finds them: a page by its samples,
     # samples, latents and twins by the shard.
     erase = [*reversed(plan.derived), *plan.shards]
@@ -278,11 +277,10 @@ def _erased(store: ArtifactStore, mark: str) -> list[dict[str, Any]]:
     erasure is finished here, whichever takedown began it.
     """
     erased = []
-    for path in store.backend.list("tombstones"):
-        stone = json.loads(store.backend.get(path))
-        take_down(store, ArtifactRef(kind=stone["kind"], key=stone["key"], digest=stone["digest"]), mark)
-        if stone["reason"] == mark:
-            erased.append({name: stone[name] for name in ("kind", "key", "digest", "removed")})
+    for stone in tombstones(store):
+        take_down(store, ArtifactRef(kind=stone.kind, key=stone.key, digest=stone.digest), mark)
+        if stone.reason == mark:
+            erased.append(stone.model_dump(mode="json", include={"kind", "key", "digest", "removed"}))
     return erased
 
 

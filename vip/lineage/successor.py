@@ -1,10 +1,11 @@
-"""Successor: the next version of a dataset, without some of its images, from the shards that hold the others."""
+"""Successor: the next version of a dataset, without its suppressed images, from the shards that hold the others."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from schemas.canonical import fingerprint
 from schemas.errors import VipError
 from schemas.manifest import ArtifactRef, Manifest
 from schemas.sharding import RejectReason, ShardSettings
@@ -22,13 +23,15 @@ from vip.sharding.scan import Member, SourceReject, SourceScan, split_of
 _SUPPRESSED = "on the suppression list"
 
 
-def next_dataset(store: ArtifactStore, name: str, without: Container[str]) -> dict[str, Any]:
-    """Build the version of a dataset that lacks some images; only the shards that held one are written anew.
+def next_dataset(store: ArtifactStore, name: str) -> dict[str, Any]:
+    """Build the version of a dataset that lacks what is on the suppression list.
+
+    Only the shards that held such an image are written anew. It may be there since a takedown that was interrupted, or
+    that is under way beside this one.
 
     Args:
-        store: the root; the images are on its suppression list.
+        store: the root.
         name: the dataset's ref, ``dataset/<name>``.
-        without: SHA-256 of what is left out.
 
     Returns:
         ``ref``, ``before`` and ``after`` (digests; after is None where no image would be left, with the reason in
@@ -39,7 +42,7 @@ def next_dataset(store: ArtifactStore, name: str, without: Container[str]) -> di
         raise VipError(f"no ref is called '{name}'", "see `vip ref list`")
     dataset = store.require(target)
     refs = [ref for role, ref in dataset.inputs.items() if role.startswith("shard/")]
-    scan = _scan(store, name, dataset, refs, without)
+    scan = _scan(store, name, dataset, refs)
     if all(member.reject for member in scan.members):
         return {"ref": name, "before": dataset.digest, "after": None, "problem": "no image would be left"}
     after = build_dataset(store, scan, _shards(store, scan, refs))
@@ -56,10 +59,9 @@ def _shards(store: ArtifactStore, scan: SourceScan, refs: list[ArtifactRef]) -> 
             yield shard if whole else build_shard(store, scan, prefix)
 
 
-def _scan(
-    store: ArtifactStore, name: str, dataset: Manifest, refs: list[ArtifactRef], without: Container[str]
-) -> SourceScan:
+def _scan(store: ArtifactStore, name: str, dataset: Manifest, refs: list[ArtifactRef]) -> SourceScan:
     """What a scan of the source would say now, read from the shards instead."""
+    without = suppressed(store)
     params = dataset.params
     settings = ShardSettings(
         name=name.removeprefix("dataset/"),
@@ -88,7 +90,7 @@ def _scan(
         bits=params["bits"],
         members=tuple(sorted(kept, key=lambda member: member.sha256)),
         rejects=tuple(sorted(rejects, key=lambda row: (row.name, row.reason, row.sha256 or ""))),
-        suppressed=_suppressed_digest(store),
+        suppressed=fingerprint(sorted(without)),
         counts={what: dataset.stats[what] for what in counts if what in dataset.stats},
     )
 
@@ -130,9 +132,3 @@ def _rejects(store: ArtifactStore, dataset: Manifest) -> list[SourceReject]:
         SourceReject(row["name"], RejectReason(row["reason"]), row["detail"], row["bytes"], row["sha256"], row["split"])
         for row in rows
     ]
-
-
-def _suppressed_digest(store: ArtifactStore) -> str:
-    from schemas.canonical import fingerprint
-
-    return fingerprint(sorted(suppressed(store)))

@@ -311,6 +311,30 @@ def test_a_dataset_that_was_made_while_the_takedown_was_planned_gets_its_next_ve
     assert all(root.store.find(root.store.require(ref).recipe) for ref in later.inputs.values())
 
 
+def test_a_takedown_leaves_out_what_an_interrupted_one_had_put_on_the_list(root, source, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("vip.lineage.forget.next_dataset", dies)
+        forget(root, "5.png")
+    record = forget(root, "7.png")
+    dataset = root.store.require(root.refs.get("dataset/photos"))
+    assert record["datasets"][0]["after"] == dataset.digest
+    shards = [root.store.require(ref) for ref in dataset.inputs.values()]
+    left = [one.image_sha256 for shard in shards for one in read_samples(root.store.place(shard, "samples.tar"))]
+    assert len(left) == 9 and {sha(draw(5)), sha(draw(7))}.isdisjoint(left)
+    assert dataset.key == shard_source(root.store, str(source), SETTINGS, workers=1).key
+
+
+def test_a_tombstone_that_cannot_be_read_is_named(root, tmp_path):
+    take_down(root.store, root.shards["photos"][0].ref, "asked")
+    (stone,) = (tmp_path / "root" / "tombstones" / "shard").iterdir()
+    stone.write_text("{")
+    with pytest.raises(VipError, match=f"tombstones/shard/{stone.name} cannot be read"):
+        forget(root, "0" * 64)
+
+
 @pytest.mark.parametrize("digits", [40, 63])
 def test_a_hash_with_a_wrong_digit_takes_nothing_down(digits, root):
     whole = sha(draw(3))
