@@ -125,7 +125,7 @@ def _rows(
                 titles = _titles(names.of(batch)) if names else []
                 for place, blob in enumerate(column.of(batch)):
                     title = titles[place] if names else None
-                    full = f"{name}/{title}" if title else f"{name}/row-{number + row:09d}"
+                    full = f"{name}/row-{number + row:09d}" if title in (None, "") else f"{name}/{title}"
                     data = blob.as_py() or b""
                     split = stated_split(full, settings.splits)
                     yield Item(full, RowPlace(path, column, group, row), len(data), split, data, name)

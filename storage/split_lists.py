@@ -59,7 +59,7 @@ def _names(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return [row[0].strip().removeprefix("./") for row in csv.reader(file) if row and row[0].strip()]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise VipError(f"split list {path} cannot be read: {error}", "give a text or CSV file of names") from error

@@ -265,6 +265,14 @@ def test_names_may_come_from_a_column(tmp_path, column):
     assert walked(tmp_path / "a.parquet", ShardSettings(name_column=column))[0][3][0] == "a.parquet/3"
 
 
+def test_a_row_may_be_called_nought(tmp_path):
+    table = pa.table({"image": [b"a", b"b", b"c"], "id": pa.array([0, 1, None])})
+    pq.write_table(table, tmp_path / "t.parquet")
+    settings = SETTINGS.model_copy(update={"name_column": "id"})
+    names = [item.name for item in walk_source(str(tmp_path / "t.parquet"), settings)]
+    assert names == ["t.parquet/0", "t.parquet/1", "t.parquet/row-000000002"]
+
+
 def test_names_that_are_no_text_are_written_out(tmp_path):
     lying = pa.array([b"\xff\xfe", b"b"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"image": BLOBS[:2], "id": lying}), tmp_path / "a.parquet", row_group_size=1)

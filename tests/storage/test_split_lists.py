@@ -31,6 +31,13 @@ def test_lists_decide_the_split_and_what_comes_in(gallery):
     assert [(row.name, row.reason) for row in scan.rejects] == [("Realism/gone.jpg", RejectReason.MISSING)]
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(gallery):
+    (gallery / "marked.csv").write_text("Cubism/c.jpg,3\nRealism/d.jpg,3\n", encoding="utf-8-sig")
+    scan = scan_source(str(gallery / "wikiart"), settings(gallery, train_list="marked.csv"))
+    assert {member.names[0] for member in scan.members} == {"Cubism/c.jpg", "Realism/d.jpg"}
+    assert not scan.rejects
+
+
 def test_a_name_on_both_lists_is_for_test(gallery):
     (gallery / "test.txt").write_text("Cubism/c.jpg\n")
     scan = scan_source(str(gallery / "wikiart"), settings(gallery, train_list="train.csv", test_list="test.txt"))
