@@ -60,6 +60,7 @@ _BULK = {
     "metric_artifact": "metric (artifact)",
 }
 
+_PATIENCE_SECONDS = 60.0  # with another process that writes
 _SETTLED_NS = 3_000_000_000
 _MANY = 200  # new artifacts at once from which dropping and rebuilding the B-trees is the faster way
 
@@ -81,7 +82,7 @@ class LineageIndex:
 
     def _open(self) -> sqlite3.Connection:
         for attempt in (1, 2):
-            db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            db = sqlite3.connect(self.path, timeout=_PATIENCE_SECONDS, isolation_level=None)
             try:
                 db.execute("PRAGMA synchronous = OFF")
                 db.execute("PRAGMA cache_size = -200000")
@@ -94,13 +95,29 @@ class LineageIndex:
                 return db
             except sqlite3.DatabaseError as error:
                 db.close()
-                if (isinstance(error, sqlite3.OperationalError) and "locked" in str(error)) or attempt == 2:
+                if "locked" in str(error):
+                    raise self._busy() from error
+                if attempt == 2:
                     raise VipError(
                         f"the index {self.path} cannot be opened: {error}", "delete it; it is rebuilt by itself"
                     ) from error
                 # It is derived: whatever is wrong with the file, a new one is as good.
                 self.path.unlink(missing_ok=True)
         raise AssertionError("unreachable")
+
+    def _busy(self) -> VipError:
+        return VipError(f"the index {self.path} is being written by another command", "wait for that, then run again")
+
+    def _begin(self) -> None:
+        """Begin to write, after others who do.
+
+        Raises:
+            VipError: where they take longer than anybody waits.
+        """
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise self._busy() from error
 
     @staticmethod
     def _create(db: sqlite3.Connection) -> None:
@@ -124,7 +141,7 @@ class LineageIndex:
             return 0
         count = self._take_in()
         if token is not None:
-            self.db.execute("BEGIN IMMEDIATE")
+            self._begin()
             self.db.execute("DELETE FROM seen")
             self.db.execute("INSERT INTO seen VALUES (?)", (token,))
             self.db.execute("COMMIT")
@@ -216,7 +233,7 @@ class LineageIndex:
     @contextlib.contextmanager
     def _writing(self, bulk: bool) -> Iterator[None]:
         """One transaction; without the B-trees of the large tables while much is written."""
-        self.db.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             if bulk:
                 for name in _BULK:

@@ -3,9 +3,12 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 import bench._lineage_root
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation, small_root
 from bench._lineage_rows import make_spec, metric_row, picture
+from schemas.errors import VipError
 from storage.backend import Backend
 from storage.removal import collect, take_down
 from vip.lineage.index import LineageIndex, open_index
@@ -134,6 +137,15 @@ def test_an_index_that_another_process_writes_to_is_rebuilt_after_it_and_stays_w
     assert contents(index) == contents(other) == before
     assert [path.name for path in index.path.parent.iterdir()] == [index.path.name]
     other.close()
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_an_index_that_another_process_writes_to_for_long_is_one_line(root, index, lock, monkeypatch):
+    monkeypatch.setattr("vip.lineage.index._PATIENCE_SECONDS", 0.1)
+    grow(root)
+    index.db.execute(f"BEGIN {lock}")
+    with pytest.raises(VipError, match="is being written by another command; wait"):
+        open_index(root.store.backend.url)
 
 
 def rebuild(url):
