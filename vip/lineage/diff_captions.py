@@ -12,6 +12,7 @@ from vip.lineage import graph
 from vip.lineage.changes import changed, flat
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
+from vip.lineage.resolve import require_live
 
 _KEY = ["image_sha256", "view", "region"]
 _COLUMNS = [*_KEY, "caption_id", "centre", "surrounding", "request_ids", "draws"]
@@ -31,9 +32,15 @@ def diff_captions(index: LineageIndex, first: sqlite3.Row, second: sqlite3.Row) 
         often the model contradicted itself where a request of these shards was answered more than once. Where one set
         is of a joint spec and the other of a split one, also ``leaks``: halves of joint captions that say what only
         the other part shows.
+
+    Raises:
+        VipError: where captions in which they differ were removed.
     """
     ours, theirs = _parts(index, first), _parts(index, second)
     shared = {part["digest"] for part in ours.values()} & {part["digest"] for part in theirs.values()}
+    for part in (*ours.values(), *theirs.values()):
+        if part["digest"] not in shared:
+            require_live(part)
     old, new = _read(index, ours, shared), _read(index, theirs, shared)
     rejected = _rejects(index, theirs, shared)
     specs = _spec(ours), _spec(theirs)

@@ -92,7 +92,15 @@ def resolve_live(index: LineageIndex, text: str, kinds: Sequence[str] = ()) -> s
     Raises:
         VipError: also where it was removed, or cannot be read.
     """
-    row = resolve_artifact(index, text, kinds)
+    return require_live(resolve_artifact(index, text, kinds))
+
+
+def require_live(row: sqlite3.Row) -> sqlite3.Row:
+    """The artifact, whose files are wanted.
+
+    Raises:
+        VipError: where it was removed, or cannot be read.
+    """
     if row["state"] != "live":
         raise VipError(f"{row['kind']} {row['key'][:12]} does not stand: {row['problem']}", "give another one")
     return row

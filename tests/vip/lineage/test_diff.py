@@ -5,6 +5,7 @@ import pytest
 from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_evaluation
 from bench._lineage_rows import make_spec, picture, sha
 from schemas.errors import VipError
+from storage.removal import collect
 from vip.lineage.diff import diff
 
 
@@ -56,6 +57,14 @@ def test_shards_that_both_share_are_unchanged_without_being_read(root, index, tm
     add_captions(root, "newer", "scenes", make_spec(), say={sha(picture(3)): ""})
     record = diff(grown(root, index), "captions/keywords", "captions/newer")
     assert record["rows"] == {"unchanged": 11, "changed": 0, "added": 1, "removed": 0}
+
+
+def test_captions_that_were_collected_are_said_to_be_gone(root, index):
+    add_captions(root, "other", "scenes", make_spec("other", prompt="Another question."))
+    for part in root.captions["other"]:
+        collect(root.store, part, "no ref reached it")
+    with pytest.raises(VipError, match=r"captions \w+ does not stand: no ref reached it"):
+        diff(grown(root, index), "captions/keywords", "captions/other")
 
 
 def test_checkpoints_differ_in_a_setting_or_in_what_they_were_trained_on(root, index):
