@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     help="Newest entries of each ref that keep.",
 )
 @click.option(
-    "--grace-hours", type=click.FloatRange(0), default=24.0, show_default=True, help="Spare what is younger than this."
+    "--grace-hours",
+    type=click.FloatRange(0, 1e6),
+    default=24.0,
+    show_default=True,
+    help="Spare what is younger than this.",
 )
 @click.option("--precomputed", is_flag=True, help="Take latents and embeddings too; training makes them again.")
 @shared_options

@@ -45,15 +45,22 @@ def list_refs(root: str, as_json: bool) -> None:
 @shared_options
 def set_ref(name: str, target: str, note: str, root: str, as_json: bool) -> None:
     """Point NAME at an artifact, given by another ref, `kind/prefix`, or a unique prefix of its key or digest."""
-    from schemas.manifest import ArtifactRef
+    from typing import get_args
+
+    from schemas.errors import VipError
+    from schemas.manifest import ArtifactRef, Kind
     from storage.backend import Backend
     from storage.refs import Refs
     from vip.lineage.index import open_index
-    from vip.lineage.resolve import resolve_live
+    from vip.lineage.resolve import ref_folder, resolve_live
 
+    _refuse_records(name)
     index = open_index(root)
     row = resolve_live(index, target)
     index.close()
+    meant = [kind for kind in get_args(Kind) if name.startswith(f"{ref_folder(kind)}/")]
+    if meant and row["kind"] not in meant:
+        raise VipError(f"{name} is a name for a {meant[0]}, not for a {row['kind']}", "give another name or target")
     entry = Refs(Backend(root)).set(name, ArtifactRef(kind=row["kind"], key=row["key"], digest=row["digest"]), note)
     _said(entry.model_dump(mode="json"), as_json)
 
@@ -69,6 +76,7 @@ def rollback(name: str, number: int | None, note: str, root: str, as_json: bool)
     from storage.refs import Refs
     from storage.store import ArtifactStore
 
+    _refuse_records(name)
     store = ArtifactStore(root)
     refs = Refs(store.backend)
     log = refs.log(name)
@@ -82,9 +90,21 @@ def rollback(name: str, number: int | None, note: str, root: str, as_json: bool)
             f"{name} has no {'earlier target' if number is None else f'entry {number}'}", "see `vip audit log`"
         )
     back = earlier[-1]
-    store.require(back.target)
+    if store.require(back.target).digest != back.target.digest:
+        raise VipError(
+            f"{back.target.kind} {back.target.key[:12]} was made again since, with other bytes",
+            "look at what stands now (`vip audit`), and set the ref to it by `vip ref set`",
+        )
     entry = refs.set(name, back.target, note or f"rolled back to entry {back.number}")
     _said(entry.model_dump(mode="json"), as_json)
+
+
+def _refuse_records(name: str) -> None:
+    """Images would come back, and removals be forgotten, by moving these."""
+    from schemas.errors import VipError
+
+    if name in ("suppressed", "takedowns"):
+        raise VipError(f"the ref {name} is a record of takedowns, which only grows", "see `vip forget`")
 
 
 def _said(entry: dict[str, object], as_json: bool) -> None:

@@ -9,6 +9,8 @@ from flows.artifacts import find_artifact
 from flows.cli.main import main
 from schemas.errors import VipError
 from schemas.manifest import Recipe
+from storage.removal import collect
+from storage.suppression import suppress, suppressed
 
 
 @pytest.fixture
@@ -104,6 +106,44 @@ def test_refs_are_set_and_rolled_back(vip, root):
     assert vip("ref", "rollback", "promoted", "--to", "2")[0] == 0
     assert root.refs.get("promoted").key == new.key
     assert "promoted" in vip("ref", "list")[1]
+
+
+def test_a_ref_is_not_rolled_back_to_what_was_collected_and_made_again_with_other_bytes(vip, root):
+    recipes = [Recipe(kind="checkpoint", stage="train", params={"seed": seed}) for seed in (1, 2)]
+
+    def made(recipe, weights):
+        return root.store.build(recipe, lambda folder: (folder / "w").write_text(weights) and {})[0]
+
+    first, second = made(recipes[0], "as promoted"), made(recipes[1], "better")
+    for checkpoint in (first, second):
+        root.refs.set("promoted/scenes", checkpoint.ref)
+    collect(root.store, first, "no ref reached it")
+    made(recipes[0], "another time, another number of threads")
+    code, _, err = vip("ref", "rollback", "promoted/scenes")
+    assert code == 1 and "was made again since, with other bytes" in err
+    assert root.refs.get("promoted/scenes") == second.ref
+
+
+def test_a_name_for_one_kind_is_not_set_to_another(vip, root):
+    code, _, err = vip("ref", "set", "dataset/scenes", "promoted")
+    assert code == 1 and "dataset/scenes is a name for a dataset, not for a checkpoint" in err
+    assert root.refs.get("dataset/scenes") == root.datasets["scenes"].ref
+    assert vip("ref", "set", "captions/same", "captions/keywords")[0] == 0
+
+
+def test_nobody_takes_an_image_off_the_suppression_list_by_moving_its_ref(vip, root):
+    for image in ("a", "b"):
+        suppress(root.store, [image * 64], "asked")
+    for words in (("rollback", "suppressed"), ("set", "suppressed", "promoted"), ("set", "takedowns", "promoted")):
+        code, _, err = vip("ref", *words)
+        assert code == 1 and "only grows" in err
+    assert len(suppressed(root.store)) == 2
+
+
+@pytest.mark.parametrize("hours", ["inf", "1e9"])
+def test_a_grace_beyond_all_times_is_wrong_usage(vip, hours):
+    code, _, err = vip("gc", "--grace-hours", hours)
+    assert code == 2 and "grace-hours" in err
 
 
 def test_gc_is_a_dry_run_unless_told(vip, root):
