@@ -120,6 +120,7 @@ class TrainResult(_Record):
         seconds: of this attempt, and of the earlier ones whose steps it went on from.
         a: UNet block -> fusion weight as saved.
         trainable_parameters: numbers that were trained.
+        machine: what the first process computed on, see :func:`vip.machine.machine`.
     """
 
     steps: int
@@ -133,6 +134,7 @@ class TrainResult(_Record):
     seconds: float
     a: dict[str, float]
     trainable_parameters: int
+    machine: dict[str, str | int] = {}
 
 
 class TrainFailure(_Record):

@@ -16,6 +16,7 @@ from storage.tensors import OnRow, read_row, write_rows
 from vip.diffusion.census import load_shard
 from vip.diffusion.dropout import every_prompt
 from vip.diffusion.prompt import Prompt, make_prompt
+from vip.machine import machine
 
 if TYPE_CHECKING:
     from vip.diffusion.encode import Encoder
@@ -73,7 +74,7 @@ def make_embeddings(
 
         count = write_rows(folder, rows(), on_row)
         write_table(folder / _TABLE, [{"text": text} for text in texts], EMBEDDINGS)
-        return {"rows": {_TABLE: count}, "texts": count}
+        return {"rows": {_TABLE: count}, "texts": count, "machine": machine()}
 
     return store.build(recipe, build)[0]
 

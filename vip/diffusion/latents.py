@@ -20,6 +20,7 @@ from storage.store import ArtifactStore
 from storage.tables import read_table, write_table
 from storage.tensors import OnRow, read_row, write_rows
 from vip.diffusion.census import render_image, training_images
+from vip.machine import machine
 from vip.regions.mask import render_mask
 
 if TYPE_CHECKING:
@@ -75,7 +76,12 @@ def make_latents(
 
         count = write_rows(folder, rows(), on_row)
         write_table(folder / _TABLE, keys, LATENTS)
-        return {"rows": {_TABLE: count}, "images": sum(key["region"] is None for key in keys), "pictures": count}
+        return {
+            "rows": {_TABLE: count},
+            "images": sum(key["region"] is None for key in keys),
+            "pictures": count,
+            "machine": machine(),
+        }
 
     return store.build(recipe, build)[0]
 

@@ -28,6 +28,7 @@ from vip.diffusion.load import load_pipeline, quiet
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.state import States
 from vip.diffusion.validate import paint_grid
+from vip.machine import machine
 
 OnProgress = Callable[[TrainProgress], None]
 
@@ -209,6 +210,7 @@ def _finish(
         seconds=learner.seconds_before + time.monotonic() - started,
         a=learner.fusion(),
         trainable_parameters=learner.trainable_parameters,
+        machine=machine(),
     )
 
 

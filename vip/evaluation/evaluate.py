@@ -19,6 +19,7 @@ from vip.evaluation.obedience import load_probe
 from vip.evaluation.rows import REAL, UNPASTED, MetricRows
 from vip.evaluation.sample import Progress, Sampler, make_samples
 from vip.evaluation.scores import load_scorers, make_scores, read_scores
+from vip.machine import machine
 
 METRICS_TABLE = "metrics.parquet"
 IMAGES_TABLE = "images.parquet"
@@ -131,7 +132,8 @@ def evaluate(
             metrics.diversity(store, config.settings[0], [features[config.settings[0]], *seeds.values()])
         progress("measuring", len(features), len(features))
         rows = {METRICS_TABLE: write_table(folder / METRICS_TABLE, metrics.rows, METRICS), IMAGES_TABLE: images}
-        return {"rows": rows, "images": len(exam.items), "without_caption": exam.without_caption}
+        told = {"images": len(exam.items), "without_caption": exam.without_caption, "machine": machine()}
+        return {"rows": rows, **told}
 
     return store.build(recipe, build)[0]
 

@@ -17,6 +17,7 @@ from storage.store import ArtifactStore
 from vip.evaluation.exam import Item
 from vip.evaluation.network import FeatureNetwork, Features
 from vip.evaluation.sample import TAR, Progress, originals
+from vip.machine import machine
 
 FILE = "features.safetensors"
 _BATCH = 32
@@ -136,6 +137,6 @@ def _features(
         progress(what, total, total)
         tensors = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Features._fields}
         save_file(tensors, folder / FILE)
-        return {"rows": {FILE: done}, "images": done}
+        return {"rows": {FILE: done}, "images": done, "machine": machine()}
 
     return store.build(recipe, build)[0]

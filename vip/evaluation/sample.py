@@ -19,6 +19,7 @@ from storage.store import ArtifactStore
 from storage.tables import write_table
 from vip.evaluation.exam import Item, Text
 from vip.evaluation.known_part import psnr_known
+from vip.machine import machine
 from vip.regions.mask import render_mask
 from vip.regions.view import render_view
 
@@ -107,7 +108,7 @@ def make_samples(
                     rows.append(row)
         progress(f"sampling, {setting}", len(items), len(items))
         count = write_table(folder / TABLE, rows, GENERATED)
-        stats = {"rows": {TABLE: count, TAR: 2 * count}, "images": count}
+        stats = {"rows": {TABLE: count, TAR: 2 * count}, "images": count, "machine": machine()}
         # The table does not say where the files of masks lie, and who draws the known part needs to know.
         return {**stats, "masks": masks} if (masks := masks_of(item.region for item in items)) else stats
 

@@ -16,6 +16,7 @@ from vip.evaluation.exam import Item
 from vip.evaluation.features import read_generated
 from vip.evaluation.sample import TABLE, Progress, originals
 from vip.evaluation.scorer import Scorer, Shown
+from vip.machine import machine
 from vip.regions.mask import render_mask
 
 SCORES = "scores.parquet"
@@ -68,7 +69,8 @@ def make_scores(
                     for key, value in zip(keys, values, strict=True)
                 ]
             done += len(keys)
-        return {"rows": {SCORES: write_table(folder / SCORES, rows, IMAGE_METRICS)}, "images": done}
+        written = {SCORES: write_table(folder / SCORES, rows, IMAGE_METRICS)}
+        return {"rows": written, "images": done, "machine": machine()}
 
     return store.build(recipe, build)[0]
 

@@ -93,6 +93,8 @@ def _compare(
             found.append(_line(where, name, first[column], second[column]))
     packages = graph.loads(first["packages"]), graph.loads(second["packages"])
     found += [_line(where, f"package {name}", *pair) for name, pair in changed(*packages)]
+    machines = (graph.loads(row["stats"]).get("machine", {}) for row in (first, second))
+    found += [_line(where, f"machine {name}", *pair) for name, pair in changed(*machines)]
     _inputs(index, where, first, second, found, seen)
     if len(found) == before and first["digest"] != second["digest"]:
         found.append(_line(where, "output, from equal inputs and params", first["digest"], second["digest"]))

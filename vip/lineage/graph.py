@@ -45,7 +45,7 @@ def brief(row: sqlite3.Row) -> Record:
 
 
 def made_by(row: sqlite3.Row) -> Record:
-    """The run and the code that made an artifact."""
+    """The run, the code and, where networks computed it, the machine that made an artifact."""
     return {
         "stage": row["stage"],
         "stage_version": row["stage_version"],
@@ -55,6 +55,7 @@ def made_by(row: sqlite3.Row) -> Record:
         "commit": row["code"],
         "dirty": None if row["dirty"] is None else bool(row["dirty"]),
         "packages": loads(row["packages"]),
+        "machine": loads(row["stats"]).get("machine"),
     }
 
 

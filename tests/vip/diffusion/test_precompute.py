@@ -28,6 +28,7 @@ from vip.diffusion.census import take_census
 from vip.diffusion.precompute import place, precompute, recipes
 from vip.diffusion.train import train
 from vip.lineage.verify import verify
+from vip.machine import machine
 from vip.regions.mask import render_mask
 
 BANK = (CentreRegion(), SidesRegion(left=0.5), BrushRegion())
@@ -109,6 +110,7 @@ def test_only_the_training_split_is_encoded_and_only_the_regions_that_are_wanted
     precompute(make_job(tmp_path / "root", base, pairs, made))
     (latents,), (embeddings,) = store.list("latents"), store.list("embeddings")
     assert (latents.stats["images"], latents.stats["pictures"]) == (9, 18)
+    assert latents.stats["machine"] == embeddings.stats["machine"] == machine()
     # Of nine captions the whole and its halves, each half as a whole of its own, and once the three empty ones. The
     # centres are six words, so that three of them come twice, alone and in a whole.
     assert embeddings.stats["texts"] == 9 * (3 + 2) + 3 - 2 * 3

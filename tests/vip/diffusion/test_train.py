@@ -21,6 +21,7 @@ from tests.vip.diffusion.data import VIEW, write_base, write_shards
 from vip.diffusion.load import load_pipeline
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.train import train
+from vip.machine import machine
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,7 @@ def equal(one, two):
 def test_trains_moves_a_and_the_branches_and_saves_a_pipeline(tmp_path, base, shards, branches):
     seen = []
     result = train(config(branches=branches), base, shards, tmp_path / "s", tmp_path / "out", seen.append)
+    assert result.machine == machine()
     assert (result.steps, result.samples, result.images, result.resumed_from) == (6, 18, 12, 0)
     assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6]
     assert all(abs(a) > 1e-4 for a in result.a.values())

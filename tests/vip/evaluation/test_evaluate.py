@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from schemas.bank import Bank
@@ -20,6 +21,7 @@ from vip.evaluation.evaluate import evaluate
 from vip.evaluation.exam import read_exam, texts_of
 from vip.evaluation.features import read_generated
 from vip.evaluation.sample import Sampler, make_samples
+from vip.machine import machine
 from vip.regions.mask import render_mask
 
 SETTINGS = ("oracle", "centre_only", "unconditional", "control:swapped")
@@ -63,6 +65,19 @@ def test_every_setting_is_measured_apart_and_every_figure_has_an_id(world):
     assert by_name["kid", "oracle"]["low"] <= by_name["kid", "oracle"]["high"]
     assert by_name["known_part_exact", "oracle"]["value"] == 1
     assert by_name["psnr_known_unpasted", "oracle"]["value"] < by_name["psnr_known_pasted", "oracle"]["value"] == 100
+
+
+def test_what_an_exam_was_computed_on_stands_beside_it_and_in_no_key(world):
+    store, dataset, prompts, checkpoint = world
+    evaluation = evaluate(store, config(), checkpoint, dataset, prompts)
+    parts = [store.require(ref) for ref in evaluation.inputs.values() if ref.kind in ("samples", "features")]
+    assert parts and all(one.stats["machine"] == machine() for one in (evaluation, *parts))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert evaluate(store, config(), checkpoint, dataset, prompts) == evaluation
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_pictures_as_generated_are_measured_under_names_of_their_own(world):

@@ -6,6 +6,7 @@ from bench._lineage_root import add_captions, add_checkpoint, add_dataset, add_e
 from bench._lineage_rows import make_spec, picture, sha
 from schemas.errors import VipError
 from storage.removal import collect
+from vip.lineage.checkpoint import trace_checkpoint
 from vip.lineage.diff import diff
 
 
@@ -57,6 +58,17 @@ def test_shards_that_both_share_are_unchanged_without_being_read(root, index, tm
     add_captions(root, "newer", "scenes", make_spec(), say={sha(picture(3)): ""})
     record = diff(grown(root, index), "captions/keywords", "captions/newer")
     assert record["rows"] == {"unchanged": 11, "changed": 0, "added": 1, "removed": 0}
+
+
+def test_what_two_checkpoints_were_computed_on_is_a_difference_between_them(root, index):
+    machines = [{"device": "CPU, AVX2", "threads": threads} for threads in (1, 8)]
+    one, other = (
+        add_checkpoint(root, "keywords", "scenes", seed=20 + seed, stats={"machine": machine})
+        for seed, machine in enumerate(machines)
+    )
+    record = diff(grown(root, index), one.key, other.key)
+    assert whats(record) == {("checkpoint", "seed"), ("checkpoint", "machine threads")}
+    assert trace_checkpoint(index, other.key)["made_by"]["machine"] == machines[1]
 
 
 def test_captions_that_were_collected_are_said_to_be_gone(root, index):
