@@ -206,6 +206,24 @@ class CTSControl(ModelMixin, ConfigMixin):
             handle.remove()
         unet.set_attn_processor(AttnProcessor2_0())
 
+    def require_attached(self, unet: UNet2DConditionModel) -> None:
+        """Find out whether ``unet`` still asks the branches.
+
+        Raises:
+            VipError: where its attention processors were replaced, as by ``enable_attention_slicing``: diffusers then
+                drops the regional texts with a warning, and what is painted is the base's.
+        """
+        if self.config["branches"] == "transformer":  # its branches hang on no processor
+            return
+        transformers = [item for _, _, block in _walk(unet) for item in _transformers(block)]
+        inner = [block.attn2.processor for item in transformers for block in item.transformer_blocks]
+        if not all(isinstance(processor, CrossAttentionProcessor) for processor in inner):
+            raise VipError(
+                "the UNet's attention processors were replaced, so that it would not read the regional texts",
+                "leave out attention slicing, xformers and fused projections (attention takes no more memory without), "
+                "or call control.attach(unet) again",
+            )
+
     def fusion(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Every block's path and its ``a``."""
         for spec in self.config["blocks"]:

@@ -179,10 +179,12 @@ class VIPOutpaintPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs: names of what it is given; only ``latents``.
 
         Raises:
-            VipError: for sizes, shapes, counts, masks or output types that cannot work.
+            VipError: for sizes, shapes, counts, masks or output types that cannot work, and for a UNet whose attention
+                processors were replaced.
         """
         if output_type not in _OUTPUT_TYPES:
             raise VipError(f"output_type '{output_type}' is unknown", f"choose one of {', '.join(_OUTPUT_TYPES)}")
+        self.control.require_attached(self.unet)
         pixels, masks = self._pictures(image, mask_image, height, width)
         prompts = self._prompts(prompt, center_prompt, surrounding_prompt, len(pixels))
         negatives = self._prompts(

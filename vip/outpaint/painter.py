@@ -45,9 +45,13 @@ class Painter:
         pipeline: a trained pipeline.
         center, surrounding: texts.
         guidance: 1 or less turns guidance off.
+
+    Raises:
+        VipError: where the UNet does not ask its branches any more.
     """
 
     def __init__(self, pipeline: VIPOutpaintPipeline, center: str, surrounding: str, guidance: float) -> None:
+        pipeline.control.require_attached(pipeline.unet)
         self.pipeline = pipeline
         self.guidance = guidance
         self._times = 2 if guidance > 1 else 1

@@ -11,6 +11,7 @@ from tests.vip.diffusion.data import write_base
 from vip.diffusion.control import CTSControl
 from vip.diffusion.paste import feather_weights, paste_back
 from vip.diffusion.pipeline import VIPOutpaintPipeline
+from vip.outpaint.painter import Painter
 from vip.regions.mask import render_mask
 
 
@@ -247,6 +248,20 @@ def test_schedulers_are_exchangeable(scheduler):
     pipe = make_pipe()
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     assert np.isfinite(run(pipe)).all()
+
+
+@pytest.mark.parametrize("branches", ["cross_attention", "key_value", "transformer"])
+@pytest.mark.parametrize("lose", ["enable_attention_slicing", "fuse_qkv_projections"])
+def test_a_unet_that_no_longer_asks_its_branches_is_refused_and_never_paints_as_its_base(branches, lose):
+    pipe = make_pipe(branches=branches)
+    before = run(pipe)
+    getattr(pipe if hasattr(pipe, lose) else pipe.unet, lose)()
+    if branches != "transformer":  # whose branches hang on no attention processor
+        for use in (run, lambda pipe: Painter(pipe, "wolf", "sea", 1.0)):
+            with pytest.raises(VipError, match="attention processors were replaced"):
+                use(pipe)
+        pipe.control.attach(pipe.unet)
+    np.testing.assert_allclose(run(pipe), before, atol=1 / 255 + 1e-6)
 
 
 def test_same_generator_same_picture(pipe):
