@@ -11,15 +11,18 @@ from schemas.errors import VipError
 from schemas.region import View
 from vip.regions.view import fit, flatten
 
+_SLACK = 1e-3
+"""How far beyond 0..1 the values of a picture may lie."""
+
 
 def to_pixels(picture: Any) -> np.ndarray:
     """Pictures as uint8 of shape (B, H, W, 3).
 
-    Takes a PIL image, a uint8 or float (0..1) array of shape (H, W, 3) or (B, H, W, 3), a float tensor (0..1) of shape
-    (3, H, W) or (B, 3, H, W), or a list of any of these.
+    Takes a PIL image, an array of shape (H, W, 3) or (B, H, W, 3), a tensor of shape (3, H, W) or (B, 3, H, W), or a
+    list of any of these; arrays and tensors are uint8 or hold values of 0..1.
 
     Raises:
-        VipError: for other shapes, or pictures of different sizes.
+        VipError: for other shapes or values, or pictures of different sizes.
     """
     return _stack([_one(item, 3) for item in _items(picture, 3)], "image")
 
@@ -70,7 +73,7 @@ def _one(value: Any, channels: int) -> np.ndarray:
             return np.asarray(flatten(value))
         return (np.asarray(value.convert("L")) >= 128).astype(np.uint8)
     if isinstance(value, torch.Tensor):
-        value = value.detach().float().cpu().numpy()
+        value = (value.detach() if value.dtype == torch.uint8 else value.detach().float()).cpu().numpy()
         value = (
             value.transpose(1, 2, 0)
             if channels == 3 and value.ndim == 3
@@ -86,7 +89,15 @@ def _one(value: Any, channels: int) -> np.ndarray:
         )
     if channels == 1:
         return (array >= (128 if array.dtype == np.uint8 and array.max(initial=0) > 1 else 0.5)).astype(np.uint8)
-    return array if array.dtype == np.uint8 else np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    if array.dtype == np.uint8:
+        return array
+    # Written so that NaN fails as well; what rounding leaves beyond either end is forgiven.
+    if not (array.min(initial=0) >= -_SLACK and array.max(initial=1) <= 1 + _SLACK):
+        raise VipError(
+            f"a picture of {array.dtype} holds values of {array.min():g} to {array.max():g}",
+            "give uint8 of 0 to 255, or floats of 0 to 1",
+        )
+    return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
 
 
 def _stack(arrays: list[np.ndarray], what: str) -> np.ndarray:

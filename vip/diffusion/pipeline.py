@@ -184,6 +184,14 @@ class VIPOutpaintPipeline(DiffusionPipeline):
         """
         if output_type not in _OUTPUT_TYPES:
             raise VipError(f"output_type '{output_type}' is unknown", f"choose one of {', '.join(_OUTPUT_TYPES)}")
+        for name, value in (
+            ("num_images_per_prompt", num_images_per_prompt),
+            ("num_inference_steps", num_inference_steps),
+        ):
+            if value < 1:
+                raise VipError(f"{name} is {value}", "give 1 or more")
+        if feather is not None and (feather < 0 or feather != int(feather)):
+            raise VipError(f"feather is {feather}", "give whole pixels, 0 for none")
         self.control.require_attached(self.unet)
         pixels, masks = self._pictures(image, mask_image, height, width)
         prompts = self._prompts(prompt, center_prompt, surrounding_prompt, len(pixels))
@@ -200,7 +208,8 @@ class VIPOutpaintPipeline(DiffusionPipeline):
         texts = self._encode(_spread(prompts, batch, "prompts"), copies)
         if guided:
             texts = [
-                torch.cat(pair) for pair in zip(self._encode(_spread(negatives, batch, ""), copies), texts, strict=True)
+                torch.cat(pair)
+                for pair in zip(self._encode(_spread(negatives, batch, "negative prompts"), copies), texts, strict=True)
             ]
 
         size = (pixels.shape[1] // self.vae_scale_factor, pixels.shape[2] // self.vae_scale_factor)
@@ -243,8 +252,13 @@ class VIPOutpaintPipeline(DiffusionPipeline):
                 f"the picture is {pixels.shape[2]}x{pixels.shape[1]}, the mask {masks.shape[2]}x{masks.shape[1]}",
                 "give a mask of the size of the picture",
             )
-        height, width = height or pixels.shape[1], width or pixels.shape[2]
-        if height % self.vae_scale_factor or width % self.vae_scale_factor:
+        height = pixels.shape[1] if height is None else height
+        width = pixels.shape[2] if width is None else width
+        if (
+            min(height, width) < self.vae_scale_factor
+            or height % self.vae_scale_factor
+            or width % self.vae_scale_factor
+        ):
             raise VipError(
                 f"{width}x{height} is not divisible by {self.vae_scale_factor}",
                 f"use {_round(width, self.vae_scale_factor)}x{_round(height, self.vae_scale_factor)}",

@@ -10,6 +10,7 @@ from tests.vip.diffusion.conftest import make_scheduler, make_text_encoder, make
 from tests.vip.diffusion.data import write_base
 from vip.diffusion.control import CTSControl
 from vip.diffusion.paste import feather_weights, paste_back
+from vip.diffusion.picture import to_pixels
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.outpaint.painter import Painter
 from vip.regions.mask import render_mask
@@ -58,7 +59,8 @@ def run(pipe, image=None, mask_image=None, seed=3, **arguments):
         "generator": torch.Generator().manual_seed(seed),
         **arguments,
     }
-    return pipe(image=image or picture(), mask_image=mask_image or mask(), **arguments).images
+    image = picture() if image is None else image
+    return pipe(image=image, mask_image=mask_image or mask(), **arguments).images
 
 
 def test_a_fresh_pipeline_paints_what_its_base_paints():
@@ -234,6 +236,19 @@ def test_another_size_crops_and_never_squashes(pipe):
         ({"image": [picture(0), picture(1)], "center_prompt": ["a", "b", "c"]}, "3 texts for 2 pictures"),
         ({"generator": [torch.Generator()] * 3}, "3 generators for 1 pictures"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, "needed"),
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt is 0; give 1 or more"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; give 1 or more"),
+        ({"feather": -3}, "feather is -3; give whole pixels, 0 for none"),
+        ({"feather": 1.5}, "feather is 1.5; give whole pixels"),
+        ({"width": 0}, "0x64 is not divisible by 4; use 4x64"),
+        ({"height": -8}, "64x-8 is not divisible by 4; use 64x4"),
+        ({"negative_prompt": ["a", "b"]}, "2 negative prompts where 1 are needed"),
+        (
+            {"image": torch.full((3, 64, 64), -1.0)},
+            "a picture of float32 holds values of -1 to -1; give uint8",
+        ),
+        ({"image": np.full((64, 64, 3), 255)}, "a picture of int64 holds values of 255 to 255"),
+        ({"image": np.full((64, 64, 3), np.nan)}, "a picture of float64 holds values of nan to nan"),
         ({"output_type": "numpy"}, "output_type 'numpy' is unknown; choose one of pil, np, pt, latent"),
     ],
 )
@@ -248,6 +263,22 @@ def test_schedulers_are_exchangeable(scheduler):
     pipe = make_pipe()
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     assert np.isfinite(run(pipe)).all()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda values: values,
+        lambda values: values / 255,
+        lambda values: torch.from_numpy(values).permute(2, 0, 1),
+        lambda values: torch.from_numpy(values).permute(2, 0, 1).float() / 255,
+        lambda values: torch.from_numpy(values).permute(2, 0, 1)[None],
+    ],
+    ids=["uint8", "floats", "uint8 tensor", "float tensor", "batch of one"],
+)
+def test_every_form_of_a_picture_is_the_same_picture(form):
+    values = np.asarray(picture())
+    np.testing.assert_array_equal(to_pixels(form(values.copy()))[0], values)
 
 
 @pytest.mark.parametrize("branches", ["cross_attention", "key_value", "transformer"])
