@@ -119,7 +119,9 @@ class Painter:
         else:
             grids.append(self._pieces(pixels, mask, size, shifted=True))
             begun = self._encode_canvas(start, [*grids[0], *grids[1]], size)
-            timesteps = timesteps[len(timesteps) - max(1, round(len(timesteps) * strength)) :]
+            first = len(timesteps) - max(1, round(len(timesteps) * strength))
+            # Heun and its like take two calls a step; begun at the second, they would finish a step nobody began.
+            timesteps = timesteps[first - first % scheduler.order :]
             if hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(len(scheduler.timesteps) - len(timesteps))
             latents = scheduler.add_noise(begun, noise, timesteps[:1])

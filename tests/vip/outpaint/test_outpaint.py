@@ -8,7 +8,15 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+)
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -80,6 +88,47 @@ def test_the_seed_repeats_a_picture_where_the_scheduler_draws_noise_at_each_step
         outpaint(picture(), pipeline, (16, 0, 16, 0), settings=quick(seed=5))[0].image.tobytes() for _ in range(2)
     )
     assert first == again
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.3, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        DDPMScheduler,
+        DPMSolverMultistepScheduler,
+        EulerDiscreteScheduler,
+        EulerAncestralDiscreteScheduler,
+        HeunDiscreteScheduler,
+        KDPM2DiscreteScheduler,
+        KDPM2AncestralDiscreteScheduler,
+    ],
+)
+def test_a_refinement_by_a_model_that_knows_the_picture_ends_at_the_picture(pipeline, monkeypatch, scheduler, strength):
+    made = scheduler.from_config(pipeline.scheduler.config)
+    monkeypatch.setattr(pipeline, "scheduler", made)
+    begun, ended = [], []
+
+    def encode(self, pixels, pieces, size):
+        begun.append(torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(3)))
+        return begun[-1]
+
+    def knowing(self, latents, timestep, piece):
+        levels = made.alphas_cumprod.log().numpy()
+        alpha = float(np.exp(np.interp(float(timestep), np.arange(len(levels)), levels)))
+        noise = (latents - alpha**0.5 * begun[-1]) / (1 - alpha) ** 0.5
+        return torch.cat([noise[:, :, *tile.place] for tile in piece.tiles])
+
+    def decode(self, latents, pixels, pieces):
+        ended.append(latents)
+        return pixels
+
+    for name, does in (("_encode_canvas", encode), ("_predict", knowing), ("_decode", decode)):
+        monkeypatch.setattr(Painter, name, does)
+    canvas = expanded(picture(200, 64), 0, 0, 40, 40)  # some tiles have nothing to generate, other ones in either grid
+    painter = Painter(pipeline, "ball", "field", 1.0)
+    generator = torch.Generator().manual_seed(0)
+    painter.paint(canvas.pixels, canvas.mask, 30, generator, start=canvas.pixels, strength=strength)
+    torch.testing.assert_close(ended[-1], begun[-1], atol=1e-3, rtol=0)
 
 
 def test_the_texts_reach_the_model(pipeline):
