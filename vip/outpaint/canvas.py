@@ -22,10 +22,17 @@ _NAMES = ("left", "top", "right", "bottom")
 
 
 class Canvas(NamedTuple):
-    """``pixels`` uint8 (height, width, 3), 0 where unknown, and ``mask`` uint8 (height, width), 1 = generate."""
+    """A picture with room around it, or within.
+
+    Attributes:
+        pixels: uint8 (height, width, 3), 0 where unknown.
+        mask: uint8 (height, width), 1 = generate.
+        profile: ICC profile of the picture's colours; None is sRGB, as far as anybody said.
+    """
 
     pixels: np.ndarray
     mask: np.ndarray
+    profile: bytes | None = None
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -37,7 +44,7 @@ def open_picture(path: Path) -> Image.Image:
     try:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             image.load()
-            return flatten(ImageOps.exif_transpose(image))
+            return as_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise VipError(f"{path} does not exist", "give the path of a picture") from None
     except IsADirectoryError:
@@ -46,6 +53,16 @@ def open_picture(path: Path) -> Image.Image:
         raise VipError(f"{path} is too large: {error}", "scale it down first") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise VipError(f"{path} cannot be read as a picture: {error}", "convert it to PNG or JPEG again") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """RGB pixels of any image, transparency over white.
+
+    A colour profile stays in ``info`` where it is one of RGB: without it the same numbers are other colours.
+    """
+    flat, profile = flatten(image), image.info.get("icc_profile") or b""
+    flat.info = {"icc_profile": profile} if profile[16:20] == b"RGB " else {}
+    return flat
 
 
 def make_canvas(
@@ -100,7 +117,7 @@ def expanded(picture: Image.Image, left: int, top: int, right: int, bottom: int)
     mask = np.ones((height, width), np.uint8)
     place = (slice(top, top + picture.height), slice(left, left + picture.width))
     pixels[place], mask[place] = np.asarray(picture), 0
-    return Canvas(pixels, mask)
+    return Canvas(pixels, mask, picture.info.get("icc_profile"))
 
 
 def masked(picture: Image.Image, path: Path) -> Canvas:
@@ -122,7 +139,8 @@ def masked(picture: Image.Image, path: Path) -> Canvas:
     if mask.all():
         raise VipError(f"mask {path} is white everywhere, so nothing is kept", "leave what to keep black")
     _check_size(picture.width, picture.height)
-    return Canvas(np.where(mask[..., None] == 1, np.uint8(0), np.asarray(picture)), mask)
+    pixels = np.where(mask[..., None] == 1, np.uint8(0), np.asarray(picture))
+    return Canvas(pixels, mask, picture.info.get("icc_profile"))
 
 
 def _check_size(width: int, height: int) -> None:

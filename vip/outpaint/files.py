@@ -99,6 +99,7 @@ def contact_sheet(images: Sequence[Image.Image]) -> Image.Image:
     columns = max(1, round((len(images) * height / width) ** 0.5))
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP), (245, 244, 242))
+    sheet.info = dict(images[0].info)  # their colour profile
     for place, image in enumerate(images):
         row, column = divmod(place, columns)
         sheet.paste(image, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))

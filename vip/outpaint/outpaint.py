@@ -14,9 +14,8 @@ from vip.diffusion.paste import paste_back
 from vip.diffusion.pipeline import VIPOutpaintPipeline
 from vip.diffusion.prompt import make_prompt
 from vip.diffusion.text import cut_text
-from vip.outpaint.canvas import Canvas, make_canvas, open_picture
+from vip.outpaint.canvas import Canvas, as_rgb, make_canvas, open_picture
 from vip.outpaint.painter import Painter, resized
-from vip.regions.view import flatten
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total)"""
@@ -26,7 +25,7 @@ class Outpainted(NamedTuple):
     """One result.
 
     Attributes:
-        image: the whole canvas, RGB.
+        image: the whole canvas, RGB; where the picture has a colour profile, ``info`` holds it, and ``save`` writes it.
         seed: that made it.
         scales: the scales that were painted, coarse to fine; 1 = the canvas's own.
         cut: the end of a text that the model could not read, empty where it read all.
@@ -70,7 +69,7 @@ def outpaint(
     Raises:
         VipError: where picture, mask or expansion cannot work.
     """
-    picture = flatten(image) if isinstance(image, Image.Image) else open_picture(Path(image))
+    picture = as_rgb(image) if isinstance(image, Image.Image) else open_picture(Path(image))
     canvas = make_canvas(picture, expand, mask)
     return list(outpaint_canvas(canvas, pipeline, center, surrounding, settings or OutpaintSettings(), progress))
 
@@ -95,8 +94,10 @@ def outpaint_canvas(
                 progress(f"picture {number + 1} of {settings.count}, {what}", done, total)
 
         seed = settings.seed + number
+        image = Image.fromarray(_paint(painter, canvas, sizes, settings, seed, step))
+        image.info = {"icc_profile": canvas.profile} if canvas.profile else {}
         yield Outpainted(
-            Image.fromarray(_paint(painter, canvas, sizes, settings, seed, step)),
+            image,
             seed,
             tuple(round(height / canvas.mask.shape[0], 3) for height, _ in sizes),
             cut,

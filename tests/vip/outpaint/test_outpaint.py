@@ -17,7 +17,7 @@ from diffusers import (
     KDPM2AncestralDiscreteScheduler,
     KDPM2DiscreteScheduler,
 )
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from schemas.errors import VipError
@@ -31,7 +31,7 @@ from vip.nano.world import draw
 from vip.outpaint.borders import Lines, edges_of, strongest_step
 from vip.outpaint.canvas import expanded, masked, open_picture, parse_expansion
 from vip.outpaint.figures import base_pipeline
-from vip.outpaint.files import check_target, contact_sheet, read_lineage, write_png
+from vip.outpaint.files import check_target, contact_sheet, read_lineage, thumbnail, write_png
 from vip.outpaint.load import load_outpainter
 from vip.outpaint.outpaint import outpaint, outpaint_canvas, plan_sizes
 from vip.outpaint.painter import Painter
@@ -282,6 +282,24 @@ def test_odd_files_become_upright_rgb(tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (20, 10)).save(tmp_path / "turned.jpg", exif=exif)
     assert open_picture(tmp_path / "turned.jpg").size == (10, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "kept"),
+    [("a.jpg", "RGB", True), ("a.png", "RGBA", True), ("a.png", "L", False), ("a.jpg", "CMYK", False)],
+)
+def test_the_result_has_the_colour_profile_of_the_picture(pipeline, tmp_path, name, mode, kept):
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = {"L": b"GRAY", "CMYK": b"CMYK"}.get(mode, b"RGB ")
+    picture().convert(mode).save(tmp_path / name, icc_profile=bytes(profile))
+    with Image.open(tmp_path / name) as opened:
+        for place, given in enumerate((tmp_path / name, opened)):
+            (made,) = outpaint(given, pipeline, (16, 0, 0, 0), settings=quick(steps=1))
+            write_png(tmp_path / f"{place}.png", made.image, {})
+            write_png(tmp_path / f"sheet-{place}.png", contact_sheet([thumbnail(made.image, 32)] * 2), {})
+    for written in ("0.png", "1.png", "sheet-0.png", "sheet-1.png"):
+        with Image.open(tmp_path / written) as result:
+            assert result.info.get("icc_profile") == (bytes(profile) if kept else None)
 
 
 def test_expansions_in_pixels_and_per_cent():
