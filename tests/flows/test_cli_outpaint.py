@@ -281,6 +281,14 @@ MORE = {
         lambda photo: {"out": "p.png", "more": ("--count", 2), "photo": photo.rename(photo.parent / "p-1.png")},
         "is the picture itself",
     ),
+    "the mask as target": (
+        lambda photo: mask_of(photo, np.eye(40, 56) * 255) | {"out": "mask.png"},
+        "is the mask itself; choose another name",
+    ),
+    "an expansion beyond all numbers": (
+        lambda photo: {"expand": "9" * 400 + "%,0,0,0"},
+        "give whole pixels such as 64",
+    ),
     "a dead endpoint": (lambda photo: {"more": ("--endpoint", "http://127.0.0.1:9")}, "does not answer"),
 }
 

@@ -17,7 +17,7 @@ MAX_PIXELS = 64_000_000
 MAX_SIDE = 20_000
 """Of a canvas, in pixels."""
 
-_SIDE = re.compile(r"(\d+(?:\.\d+)?)\s*(%|px)?")
+_SIDE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(%|px)?")
 _NAMES = ("left", "top", "right", "bottom")
 
 
@@ -98,7 +98,7 @@ def parse_expansion(text: str, width: int, height: int) -> tuple[int, int, int, 
             raise VipError(f"--expand {name} is {part}", "a side cannot be negative; crop the picture first instead")
         found = _SIDE.fullmatch(part)
         if not found or (found[2] != "%" and "." in found[1]):
-            raise VipError(f"--expand {name} is '{part}'", "give whole pixels such as 64, or per cent such as 25%")
+            raise VipError(f"--expand {name} is '{part[:40]}'", "give whole pixels such as 64, or per cent such as 25%")
         sides.append(round(float(found[1]) * whole / 100) if found[2] == "%" else int(found[1]))
     if not any(sides):
         raise VipError("--expand is 0 on every side, so nothing would be generated", "give one side some pixels")

@@ -83,7 +83,7 @@ def outpaint_file(
     if keywords and surrounding is not None:
         raise VipError("keywords and a surrounding are both given", "give the whole text or keywords, not both")
     folder, named = find_outpainter(root, checkpoint)
-    targets = _targets(image, out, settings.count)
+    targets = _targets(image, mask, out, settings.count)
     canvas = make_canvas(open_picture(image), expand, mask)
     ask = Proposer(scratch_folder(Backend(root)) / "logs" / "outpaint.log", endpoint, spec, keywords, say)
     proposal = None
@@ -120,11 +120,12 @@ def outpaint_file(
     return Written(targets, sheet, center, surrounding, proposed_by, cut, named)
 
 
-def _targets(image: Path, out: Path, count: int) -> list[Path]:
+def _targets(image: Path, mask: Path | str | None, out: Path, count: int) -> list[Path]:
     """Where the results go, each checked."""
+    given = {image.resolve(): "the picture"} | ({Path(mask).resolve(): "the mask"} if mask is not None else {})
     targets = [out] if count == 1 else [out.with_name(f"{out.stem}-{number}.png") for number in range(1, count + 1)]
     for target in dict.fromkeys((out, *targets)):
         check_target(target)
-        if target.resolve() == image.resolve():
-            raise VipError(f"--out {target} is the picture itself", "choose another name")
+        if what := given.get(target.resolve()):
+            raise VipError(f"--out {target} is {what} itself", "choose another name")
     return targets
