@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @click.option("--quantization", default="", help="As vLLM names it. [default: as the checkpoint is]")
 @click.option("--replicas", type=click.IntRange(1, 64), default=1, show_default=True, help="Servers on this host.")
 @click.option(
-    "--endpoints-file", type=click.Path(path_type=Path), help="Keeps the endpoints that live, for vip caption."
+    "--endpoints-file",
+    type=click.Path(path_type=Path),
+    help="Names the endpoints that live, for vip caption; several may keep one file.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @shared_options
@@ -71,6 +73,9 @@ def command(
 
     serving = Replicas(make, replicas, port)
     engines = serving.engines
+    if endpoints_file:  # before the minutes that a start takes: it must be one that can be written
+        endpoints_file.parent.mkdir(parents=True, exist_ok=True)
+        _name(endpoints_file, serving.endpoints, ())
     console.say(f"starting vLLM for {model}; its log is {', '.join(str(engine.log) for engine in engines)}")
     with serving, _kept(endpoints_file, serving) as keep:
         if as_json:
@@ -90,17 +95,31 @@ def command(
 
 @contextlib.contextmanager
 def _kept(file: Path | None, serving: "Replicas") -> Iterator[Callable[[], None]]:
-    """Write the endpoints that live to ``file`` now and at each call; none are left in it at the end."""
+    """Name the endpoints that live in ``file`` now and at each call; none of ours are left in it at the end.
 
-    def keep(endpoints: Sequence[str] | None = None) -> None:
+    Those of others, who keep the same file for engines of theirs, stay.
+    """
+    ours = set(serving.endpoints)
+
+    def keep() -> None:
         if file is not None:
-            living = serving.endpoints if endpoints is None else endpoints
-            fresh = file.with_name(f".{file.name}.new")
-            fresh.write_text("".join(f"{url}\n" for url in living))
-            fresh.replace(file)  # whoever reads it sees the old list or the new one
+            _name(file, ours, serving.endpoints)
 
     keep()
     try:
         yield keep
     finally:
-        keep(())
+        if file is not None:
+            _name(file, ours, ())
+
+
+def _name(file: Path, ours: Collection[str], living: Iterable[str]) -> None:
+    from schemas.endpoints import Endpoints
+    from storage.lock import locked
+    from vip.captioning.discovery import find_endpoints
+
+    with locked(file.with_name(f".{file.name}.lock")):
+        named = find_endpoints(Endpoints(file=str(file))) if file.exists() else []
+        fresh = file.with_name(f".{file.name}.new")
+        fresh.write_text("".join(f"{url}\n" for url in [*(url for url in named if url not in ours), *living]))
+        fresh.replace(file)  # whoever reads it sees the old list or the new one

@@ -101,6 +101,16 @@ def test_replicas_are_listed_the_dead_one_is_named_and_all_end_together(serve, t
     assert kept.read_text() == ""
 
 
+def test_several_servers_keep_one_file_of_endpoints(serve, tmp_path):
+    kept = tmp_path / "new folder" / "engines"
+    both = [serve("--endpoints-file", str(kept), "--json") for _ in range(2)]
+    one, other = (_document(process.stdout)["endpoint"] for process in both)
+    assert set(kept.read_text().split()) == {one, other}
+    both[0].send_signal(signal.SIGINT)
+    both[0].wait(200)
+    assert kept.read_text().split() == [other] and both[1].poll() is None
+
+
 def test_one_that_does_not_start_ends_the_others_and_is_named(serve):
     process = serve("--replicas", "2", "--", "--refuse", "now")
     _, said = process.communicate(timeout=60)
