@@ -26,6 +26,7 @@ from vip.captioning.specs import builtin_specs, load_spec, resolve_spec, resolve
 from vip.serving.identity import server_version
 
 VIEW = View(width=16, height=16)
+SPEC = "strategy: joint\nmodel: {id: x}\ntemplates: {joint: a}"
 
 
 def row(width=16, height=16, format="PNG", mode="RGB", orientation=1, view=VIEW, region=None, key="c" * 64):
@@ -194,6 +195,11 @@ def test_built_in_specs_are_sound():
         ("strategy: nope\nmodel: {id: x}\ntemplates: {}", "strategy: Input should be"),
         ("strategy: split\nmodel: {id: x}\ntemplates: {joint: a}", "templates.centre is missing"),
         ("strategy: joint\nmodel: {id: x}\ntemplates: {joint: a}\nsamplings: {}", "samplings: Extra inputs"),
+        (f"{SPEC}\nkeywords: [sea]", "keywords: strategy joint takes none"),
+        (f"{SPEC}\nconstraint: {{centre: {{regex: a}}}}", "constraint.centre: strategy joint asks joint"),
+        (f"{SPEC}\nconstraint: {{joint: {{regx: a}}}}", "constraint.joint holds regx; give one of regex, choice, json"),
+        (f"{SPEC}\nconstraint: {{joint: {{regex: a, json: {{}}}}}}", "constraint.joint holds regex, json; give one of"),
+        (f"{SPEC}\nconstraint: {{joint: {{}}}}", "constraint.joint holds nothing; give one of"),
         ("[1, 2]", "is no mapping"),
         ("a: [", "is no YAML"),
     ],

@@ -11,6 +11,8 @@ from storage.models import find_model
 from storage.yaml_file import read_yaml
 
 _HERE = Path(__file__).parent
+_KINDS = dict.fromkeys(("regex", "choice", "json", "grammar", "json_object", "structural_tag"))
+"""Of structured outputs; vLLM takes one at a time."""
 
 
 def builtin_specs() -> list[str]:
@@ -37,10 +39,28 @@ def load_spec(name_or_path: str) -> CaptionSpec:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "spec"
         raise VipError(f"spec {path}: {place}: {first['msg']}") from error
+    _check_parts(path, spec)
+    return spec
+
+
+def _check_parts(path: Path, spec: CaptionSpec) -> None:
+    """Every part that the strategy asks has a text, and nothing is told of parts or keywords that it does not ask.
+
+    Raises:
+        VipError: naming the first setting that is missing, would do nothing, or would have every request refused.
+    """
     missing = [part for part in spec.parts if part not in spec.templates]
     if missing:
         raise VipError(f"spec {path}: templates.{missing[0]} is missing", f"strategy {spec.strategy} needs it")
-    return spec
+    if spec.keywords and spec.strategy != "imagine":
+        raise VipError(f"spec {path}: keywords: strategy {spec.strategy} takes none", "use strategy imagine")
+    for part, told in spec.constraint.items():
+        if part not in spec.parts:
+            asked = ", ".join(spec.parts)
+            raise VipError(f"spec {path}: constraint.{part}: strategy {spec.strategy} asks {asked}", "name these parts")
+        if len(told.keys() & _KINDS) != 1:
+            kinds = f"give one of {', '.join(_KINDS)}"
+            raise VipError(f"spec {path}: constraint.{part} holds {', '.join(told) or 'nothing'}", kinds)
 
 
 def resolve_spec(
