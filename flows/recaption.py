@@ -14,6 +14,12 @@ from storage.refs import Refs
 CAPTIONS_PASSED = "vip.captions.passed"
 """The event that says that a new caption set has passed its gate; it starts ``retrain``, see flows/automations.py."""
 
+RETRAINED = "retrained"
+"""``retrained/<name>`` points at the caption set that was last announced, or retrained on without that.
+
+``captions/<name>`` does not tell: ``vip caption`` sets it too, as for rows that are retried after a gate that failed.
+"""
+
 
 @flow(name="recaption", on_failure=[raise_alarm], on_crashed=[raise_alarm])
 def recaption(root: str, config: RetrainConfig) -> ArtifactRef:
@@ -24,12 +30,13 @@ def recaption(root: str, config: RetrainConfig) -> ArtifactRef:
     (captioned,) = caption(root, dataset, config.bank, config.caption, specs, runner=config.runner)
     gate(root, captioned.caption_set, config.caption.gate)
     refs = Refs(open_store(root).backend)
-    if refs.get(f"captions/{name}") != captioned.caption_set:
+    refs.set(f"captions/{name}", captioned.caption_set, note="recaption")
+    if refs.get(f"{RETRAINED}/{name}") != captioned.caption_set:
         # Announced first: a run that dies between the two announces it again, and what is made already costs nothing.
         emit_event(
             CAPTIONS_PASSED,
             resource={"prefect.resource.id": f"vip.captions.{name}", "vip.digest": captioned.caption_set.digest},
             payload={"asked": captioned.asked.requests, "captions": captioned.captions, "rejected": captioned.rejected},
         )
-        refs.set(f"captions/{name}", captioned.caption_set, note="recaption")
+        refs.set(f"{RETRAINED}/{name}", captioned.caption_set, note="recaption")
     return captioned.caption_set

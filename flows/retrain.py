@@ -11,6 +11,7 @@ from flows.alarm import raise_alarm
 from flows.caption import caption, gate
 from flows.evaluate import evaluate, report
 from flows.promote import promote
+from flows.recaption import RETRAINED
 from flows.shard import shard
 from flows.tasks import open_store
 from flows.train import Source, train
@@ -67,7 +68,14 @@ def retrain(root: str, config: RetrainConfig) -> RunResult:
     page = report(root, evaluation, summary)
 
     refs = Refs(store.backend)
-    for what, ref in {"captions": captions, "checkpoint": checkpoint, "evaluation": evaluation, "report": page}.items():
+    made = {
+        "captions": captions,
+        RETRAINED: captions,
+        "checkpoint": checkpoint,
+        "evaluation": evaluation,
+        "report": page,
+    }
+    for what, ref in made.items():
         refs.set(f"{what}/{config.shard.name}", ref)
     trained = store.require(checkpoint)
     return RunResult(
