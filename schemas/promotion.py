@@ -23,7 +23,7 @@ class PromotionRules(BaseModel):
             margin of ``vip.evaluation.compare.MARGINS``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     metrics: tuple[str, ...] = Field(default=("kid",), min_length=1)
     setting: str = "oracle"

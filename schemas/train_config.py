@@ -23,7 +23,8 @@ _NOT_IN_STATE = _NOT_IN_PARAMS | {"steps", "cache_mb"}
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Neither infinity nor NaN is a number that a key could hold.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ValidationSettings(_Section):
@@ -59,7 +60,8 @@ class TrainConfig(_Section):
             our reading of the paper, which names them without saying what they are.
         view: the captions of this view are trained on.
         regions: pattern of region ids (``centre-*``, ``sides-*``, ``brush-*``) -> weight in the draw. Empty: every
-            captioned region alike. Only regions that are captioned are ever drawn.
+            captioned region alike. Of several patterns that fit a region, the one with the most characters that are no
+            wildcard counts, whatever their order. Only regions that are captioned are ever drawn.
         datasets: dataset name -> weight (``glt``). Empty: every dataset by its number of images.
         trainable: ``fusion`` (only ``a``), ``branches`` (and the branches), ``attention`` (and the UNet's
             transformers), ``whole`` (and all of the UNet). The VAE and the text encoder are always frozen.
@@ -176,10 +178,13 @@ class TrainConfig(_Section):
         return self
 
     def region_weight(self, region: str) -> float:
-        """Weight of the region with this id: that of the first pattern that matches it, 0 where none does."""
+        """Weight of the region with this id: that of the pattern that says most of it, 0 where none matches."""
         if not self.regions:
             return 1.0
-        return next((weight for pattern, weight in self.regions.items() if fnmatchcase(region, pattern)), 0.0)
+        # Not the first one: a key does not know in which order they were written.
+        fitting = (pattern for pattern in self.regions if fnmatchcase(region, pattern))
+        best = max(fitting, key=lambda pattern: (len(pattern) - sum(map(pattern.count, "*?[]")), pattern), default=None)
+        return 0.0 if best is None else self.regions[best]
 
     @property
     def encodes_alone(self) -> bool:

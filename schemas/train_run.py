@@ -1,6 +1,6 @@
 """Train run: what `vip train` trains on, and how."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.train_config import TrainConfig
 
@@ -32,3 +32,12 @@ class TrainRun(BaseModel):
     name: str = Field(pattern="^[a-z0-9][a-z0-9._-]*$")
     data: tuple[TrainData, ...] = Field(min_length=1)
     train: TrainConfig = TrainConfig()
+
+    @field_validator("data")
+    @classmethod
+    def _each_once(cls, value: tuple[TrainData, ...]) -> tuple[TrainData, ...]:
+        # Shards and captions stand in the key under the name of their dataset: the second would hide the first.
+        twice = [one.name for number, one in enumerate(value) if one.name in {other.name for other in value[:number]}]
+        if twice:
+            raise ValueError(f"dataset {twice[0]} is named twice; train on one set of its captions")
+        return value

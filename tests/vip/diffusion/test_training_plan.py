@@ -1,9 +1,13 @@
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from schemas.canonical import fingerprint
 from schemas.errors import VipError
+from schemas.promotion import PromotionRules
 from schemas.train_config import TrainConfig
 from schemas.train_run import TrainRun
 from tests.vip.diffusion.data import VIEW, write_base, write_shards
@@ -16,6 +20,29 @@ def test_there_are_configs_for_real_use():
     runs = [TrainRun.model_validate(yaml.safe_load(path.read_text())) for path in CONFIGS]
     assert {"scenery", "building-facades", "wikiart"} <= {data.name for run in runs for data in run.data}
     assert {run.train.regime for run in runs} == {"sft", "glt"} and {run.train.view.width for run in runs} >= {256, 512}
+
+
+def test_in_which_order_patterns_of_regions_are_written_changes_no_weight_and_no_key():
+    weights = {"*": 1.0, "centre-*": 3.0, "centre-0.5": 5.0}
+    runs = [TrainConfig(regime="glt", regions=dict(order)) for order in permutations(weights.items())]
+    told = [[run.region_weight(region) for region in ("centre-0.5", "centre-0.25", "brush-0.5")] for run in runs]
+    assert told == [[5.0, 3.0, 1.0]] * len(runs)
+    assert len({fingerprint(run.params()) for run in runs}) == len({run.state_key() for run in runs}) == 1
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
+def test_what_no_key_can_hold_is_no_setting(value):
+    for setting in ("lr", "weight_decay", "clip", "min_snr"):
+        with pytest.raises(ValidationError, match=setting):
+            TrainConfig(**{setting: float(value)})
+    with pytest.raises(ValidationError, match="kid"):
+        PromotionRules(margins={"kid": float(value)})
+
+
+def test_a_dataset_is_trained_on_with_one_set_of_captions():
+    data = [{"dataset": "scenes", "captions": "captions/joint"}, {"dataset": "dataset/scenes", "captions": "split"}]
+    with pytest.raises(ValidationError, match="dataset scenes is named twice"):
+        TrainRun(name="both", data=data)
 
 
 def test_the_plan_of_a_real_config_needs_no_weights():
