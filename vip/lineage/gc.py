@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from graphlib import TopologicalSorter
 from typing import get_args
 
@@ -32,12 +33,16 @@ class GcPlan:
         leftovers: (path, bytes) of files that were never published.
         kept: number of artifacts that stay.
         young: unreached, but made within the time of grace: a run that goes on may be about to use them.
+        refs: every entry of a ref that stood when it was made.
+        again: makes it anew.
     """
 
     artifacts: list[Manifest] = field(default_factory=list)
     leftovers: list[tuple[str, int]] = field(default_factory=list)
     kept: int = 0
     young: int = 0
+    refs: list[str] = field(default_factory=list)
+    again: "Callable[[], GcPlan] | None" = None
 
     @property
     def bytes(self) -> int:
@@ -60,6 +65,7 @@ def plan_gc(
     Raises:
         VipError: where a manifest cannot be read; what it leads to would be lost.
     """
+    entries = list(store.backend.list("refs"))  # looked at first: what is set from now on is seen by run_gc
     manifests = {(kind, made.key): made for kind in get_args(Kind) for made in store.list(kind)}
     refs = Refs(store.backend)
     targets = [entry.target for name in refs.names() for entry in refs.log(name)[-history:]]
@@ -73,7 +79,7 @@ def plan_gc(
         ]
         growing = bool(records)
         kept |= _reached(manifests, records)
-    plan = GcPlan(kept=len(kept))
+    plan = GcPlan(kept=len(kept), refs=entries, again=partial(plan_gc, store, history, grace, precomputed))
     young_after = datetime.now(UTC) - grace
     unreached = [made for key, made in manifests.items() if key not in kept]
     young = [made for made in unreached if made.run.finished > young_after]
@@ -94,11 +100,23 @@ def plan_gc(
 
 
 def run_gc(store: ArtifactStore, plan: GcPlan, progress: Progress | None = None) -> None:
-    """Take away what the plan names, each artifact behind a record of what it was."""
+    """Take away what the plan names, each artifact behind a record of what it was.
+
+    A run, or a person, may point a ref at something of it meanwhile: what a ref has come to reach stays, and the plan
+    names it no more.
+    """
+    taken: list[Manifest] = []
+    named, entries = {(made.kind, made.key) for made in plan.artifacts}, plan.refs
     for done, made in enumerate(plan.artifacts, 1):
-        collect(store, made, "no ref reached it")
+        now = list(store.backend.list("refs"))
+        if plan.again is not None and now != entries:
+            entries, named = now, named & {(one.kind, one.key) for one in plan.again().artifacts}
+        if (made.kind, made.key) in named:
+            collect(store, made, "no ref reached it")
+            taken.append(made)
         if progress:
             progress("artifacts collected", done, len(plan.artifacts))
+    plan.artifacts = taken
     for path, _ in plan.leftovers:
         remove_leftover(store.backend, path)
 

@@ -45,6 +45,29 @@ def test_what_no_ref_reaches_goes_and_stays_known(root, tmp_path):
     assert not plan_gc(root.store, grace=NOW).artifacts
 
 
+@pytest.mark.parametrize("when", ["before the first removal", "between two removals"])
+def test_what_a_ref_is_pointed_at_while_it_is_about_to_be_taken_stays_with_all_it_was_made_from(when, root):
+    old = root.datasets["scenes"]
+    for number in (30, 40, 50):
+        add_dataset(root, "scenes", {f"{number + one}.png": picture(number + one) for one in range(8)})
+    for name in ("latest", "promoted", "captions/keywords"):
+        for _ in range(2):  # nothing else reaches the old images
+            root.refs.set(name, root.datasets["scenes"].ref)
+            root.refs.set(name, root.shards["scenes"][0].ref)
+    plan = plan_gc(root.store, grace=NOW)
+    assert old.ref in [made.ref for made in plan.artifacts[1:]]
+
+    def point(*_):
+        root.refs.set("dataset/scenes", old.ref, note="the source is as it was")
+
+    if when == "before the first removal":
+        point()
+    run_gc(root.store, plan, point)
+    assert root.store.get("dataset", old.key) == old
+    assert all(root.store.get(ref.kind, ref.key) for ref in old.inputs.values())
+    assert plan.artifacts and old.ref not in [made.ref for made in plan.artifacts]
+
+
 def test_what_was_collected_can_be_built_again(root):
     for seed in (1, 2):
         root.refs.set("latest", add_checkpoint(root, "keywords", "scenes", seed=seed).ref)
