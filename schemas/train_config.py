@@ -148,6 +148,11 @@ class TrainConfig(_Section):
     trackers: tuple[str, ...] = ()
     validation: ValidationSettings = ValidationSettings()
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: object) -> object:
+        return "no" if value is False else value  # YAML reads a bare `no` as false
+
     @field_validator("regions", "datasets")
     @classmethod
     def _weights_are_positive(cls, value: dict[str, float]) -> dict[str, float]:

@@ -39,6 +39,11 @@ def test_what_no_key_can_hold_is_no_setting(value):
         PromotionRules(margins={"kid": float(value)})
 
 
+def test_precision_no_needs_no_quotes():
+    (bare, quoted) = (TrainConfig.model_validate(yaml.safe_load(text)) for text in ("precision: no", "precision: 'no'"))
+    assert bare == quoted == TrainConfig(precision="no")
+
+
 def test_a_dataset_is_trained_on_with_one_set_of_captions():
     data = [{"dataset": "scenes", "captions": "captions/joint"}, {"dataset": "dataset/scenes", "captions": "split"}]
     with pytest.raises(ValidationError, match="dataset scenes is named twice"):
