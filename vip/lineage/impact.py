@@ -71,11 +71,7 @@ def impact_of_model(index: LineageIndex, text: str) -> Record:
     specs = [
         row for row in index.db.execute("SELECT * FROM spec") if row["model"] == text or _begins(row["revision"], text)
     ]
-    bases = [
-        row
-        for row in index.db.execute("SELECT id, key, stats FROM artifact WHERE kind = 'model'")
-        if graph.loads(row["stats"]).get("name") == text
-    ]
+    bases = _bases_called(index, text)
     figures = _measured_with(index, text)
     if not (specs or bases or figures):
         bases = [resolve_artifact(index, text, ["model", "checkpoint"])]
@@ -87,6 +83,16 @@ def impact_of_model(index: LineageIndex, text: str) -> Record:
     answer["metrics"] = list(known.values())
     answer["counts"]["metrics"] = len(known)
     return answer
+
+
+def _bases_called(index: LineageIndex, text: str) -> list[sqlite3.Row]:
+    """The models of that name: as it was first recorded, or as a training called it that found it recorded."""
+    models = index.db.execute("SELECT id, key, stats FROM artifact WHERE kind = 'model'").fetchall()
+    called = {row["id"] for row in models if graph.loads(row["stats"]).get("name") == text}
+    for row in index.db.execute("SELECT id, stats FROM artifact WHERE kind = 'checkpoint'").fetchall():
+        if graph.loads(row["stats"]).get("base") == text:
+            called |= {one["id"] for one in graph.inputs(index, row["id"]) if one["role"] == "base"}
+    return [row for row in models if row["id"] in called]
 
 
 def impact_of_dataset(index: LineageIndex, text: str) -> Record:

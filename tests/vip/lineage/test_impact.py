@@ -152,6 +152,15 @@ def test_a_model_reaches_everything_it_captioned_or_was_the_base_of(two, index):
     assert by_name["counts"] == by_id["counts"]
 
 
+def test_a_base_is_found_by_whatever_a_training_called_it(root, index):
+    other = add_checkpoint(root, "keywords", "scenes", seed=4, stats={"base": "org/the-same-files"})
+    index.refresh()
+    assert other.inputs["base"] == root.checkpoints[0].inputs["base"]
+    record = impact_of_model(index, "org/the-same-files")
+    assert record["of"]["trained_from"] == [other.inputs["base"].key]
+    assert record["counts"] == impact_of_model(index, "plain-base")["counts"]
+
+
 @pytest.mark.parametrize(
     "text", ["efficientnet-lite0", "efficientnet-lite0@123456789abc", "12345678", "123456789abcdef0"]
 )
