@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from schemas.errors import VipError
+
 SERVER_PORTS = (20_000, 32_000)
 """Below what Linux (from 32,768) and the IANA (from 49,152) give to outgoing connections."""
 
@@ -106,6 +108,21 @@ def wait_until(ready: Callable[[], bool], process: OwnedProcess, seconds: float,
             return True
         time.sleep(every)
     return False
+
+
+def check_port(host: str, port: int) -> None:
+    """Whether a server of ours could listen there now.
+
+    Raises:
+        VipError: where another listens there already, or nobody can.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a server that ended leaves is free
+        try:
+            listener.bind((host, port))
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise VipError(f"nothing can listen at {host}:{port}: {why}", "give another port") from error
 
 
 def free_port(host: str = "127.0.0.1") -> int:

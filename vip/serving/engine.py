@@ -16,7 +16,7 @@ from schemas.endpoint import API_KEY
 from schemas.errors import VipError
 from schemas.spec import CaptionSpec, ModelIdentity
 from storage.models import find_model, model_files, nano_folder
-from vip.processes import OwnedProcess, free_port, last_lines, wait_until
+from vip.processes import OwnedProcess, check_port, free_port, last_lines, wait_until
 from vip.serving.http import api_key
 from vip.serving.identity import local_identity
 
@@ -127,8 +127,9 @@ class Engine:
             on_wait: called now and then with the seconds waited, for progress.
 
         Raises:
-            VipError: with the last lines of the log, where it died or the deadline passed.
+            VipError: where its port is taken, or, with the last lines of the log, where it died or the deadline passed.
         """
+        check_port(self.host, self.port)  # whoever listens there now would be taken for ours
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         self._process = OwnedProcess(self._command, self.log, self._environment())

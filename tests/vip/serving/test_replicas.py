@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from schemas.bank import Bank
+from tests.fake_openai import FakeServer, serving
 from tests.vip.captioning.helpers import captions_of, make_dataset, run
 from vip.captioning.endpoint import ClientSettings
 from vip.captioning.specs import resolve_spec
@@ -109,6 +110,14 @@ def test_several_servers_keep_one_file_of_endpoints(serve, tmp_path):
     both[0].send_signal(signal.SIGINT)
     both[0].wait(200)
     assert kept.read_text().split() == [other] and both[1].poll() is None
+
+
+def test_a_server_of_somebody_else_is_not_taken_for_ours(serve):
+    with serving(FakeServer()) as url:
+        process = serve("--port", url.rpartition(":")[2])
+        said, why = process.communicate(timeout=60)
+    assert process.returncode == 1 and "endpoint" not in said
+    assert f"nothing can listen at {url.removeprefix('http://')}: Address already in use" in why
 
 
 def test_one_that_does_not_start_ends_the_others_and_is_named(serve):
