@@ -117,7 +117,13 @@ def _named(index: LineageIndex, text: str) -> tuple[str, bytes | None]:
     packed, file = resolve_image(index, text)
     if file is not None:
         data = file.read_bytes()
-        return hashlib.sha256(data).hexdigest(), data
+        sha256 = hashlib.sha256(data).hexdigest()
+        if any(name == text and known != sha256 for known, name in names(index)):
+            raise VipError(
+                f"{text} is a file here and also the name of another image of a dataset",
+                f"give the SHA-256 of the one that is meant, or ./{text} for the file",
+            )
+        return sha256, data
     return whole_sha256(index, packed), None
 
 

@@ -263,6 +263,17 @@ def test_an_image_that_was_never_here_can_be_kept_out_in_advance(root, source):
     assert dataset.stats["reasons"]["suppressed"] == 1
 
 
+def test_a_file_that_is_called_as_another_image_of_a_dataset_is_not_taken_for_it(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "5.png").write_bytes(draw(70))
+    (tmp_path / "3.png").write_bytes(draw(3))
+    with pytest.raises(VipError, match=r"5\.png is a file here and also the name of another image"):
+        forget(root, "5.png")
+    assert suppressed(root.store) == frozenset()
+    assert forget(root, "./5.png")["images"][0]["sha256"] == sha(draw(70))
+    assert {row["sha256"] for row in forget(root, "3.png")["images"]} == {sha(draw(3)), sha(draw(3, "BMP"))}
+
+
 def test_an_image_that_cannot_be_told_is_refused_before_anything_is_touched(root):
     with pytest.raises(VipError, match="no file, no image id"):
         forget(root, "no-such.png")
