@@ -14,7 +14,7 @@ from schemas.errors import VipError
 from schemas.region import BrushRegion, CentreRegion, FileRegion, SidesRegion, View
 from schemas.retrain_config import RetrainConfig
 from vip.regions.mask import render_mask
-from vip.regions.view import render_view
+from vip.regions.view import flatten, render_view
 
 SQUARE = View(width=64, height=64)
 
@@ -106,6 +106,21 @@ def test_every_mode_becomes_rgb(mode):
     image = Image.fromarray(np.full((40, 60), 30000, np.uint16)) if mode == "I;16" else Image.new(mode, (60, 40))
     pixels = render_view(_encoded(image, format="TIFF" if mode == "CMYK" else "PNG"), SQUARE)
     assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("kind", "full"),
+    [(np.uint16, 65535), (np.int32, 65535), (np.int32, 255), (np.float32, 65535), (np.float32, 255), (np.float32, 1)],
+)
+def test_deep_grey_is_as_bright_as_it_was(kind, full):
+    bright = np.array([[0.0, 0.5, 1.0]])
+    assert np.asarray(flatten(Image.fromarray((bright * full).astype(kind))))[0, :, 0].tolist() == [0, 127, 255]
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_number_in_a_picture_is_black():
+    values = np.array([[np.nan, 1.0]], np.float32)
+    assert np.asarray(flatten(Image.fromarray(values)))[0, :, 0].tolist() == [0, 255]
 
 
 def test_wide_images_are_cropped_not_squashed():

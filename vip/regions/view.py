@@ -28,10 +28,16 @@ def render_view(data: bytes, view: View) -> np.ndarray:
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """RGB pixels of any image, transparency over white, 16-bit grey scaled to 8 bits."""
+    """RGB pixels of any image, transparency over white.
+
+    Deep grey is scaled to 8 bits from the range that its largest value lies in: 65,535, 255, or 1 for floats. What is
+    no number is black.
+    """
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        scale = 255.0 / 65535.0 if values.max(initial=0.0) > 255 else 1.0
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        largest = values.max(initial=0.0)
+        full = 65535.0 if largest > 255 else 1.0 if largest <= 1 and image.mode == "F" else 255.0
+        scale = 255.0 / full
         return Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
