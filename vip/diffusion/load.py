@@ -27,7 +27,8 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
             code holds no mask mode and takes that of the config.
 
     Raises:
-        VipError: where ``base`` is no such pipeline, or has other branches or another mask mode or prompt style.
+        VipError: where ``base`` is no such pipeline, predicts what is not trained, or has other branches or another
+            mask mode or prompt style.
     """
     folder = Path(base)
     with quiet(), loading(folder):
@@ -46,8 +47,10 @@ def load_pipeline(base: str, config: TrainConfig) -> VIPOutpaintPipeline:
         made, asked = pipe.control.config[name], getattr(config, name)
         if made != asked:
             raise VipError(f"{base} has {name} {made}, the config says {asked}", f"set {name}: {made}")
-    if config.prediction is not None and pipe.scheduler.config["prediction_type"] != config.prediction:
+    if config.prediction is not None and pipe.scheduler.config.get("prediction_type") != config.prediction:
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=config.prediction)
+    if (predicted := pipe.scheduler.config.get("prediction_type")) not in ("epsilon", "v_prediction"):
+        raise VipError(f"{base} predicts '{predicted}', which is not trained here", "set prediction: epsilon")
     return pipe
 
 

@@ -387,6 +387,15 @@ def test_the_size_of_the_cache_is_in_no_key():
     assert config(cache_mb=0).params() != config().params()  # a batch encoded as a whole has other last bits
 
 
+def test_a_base_that_predicts_the_picture_itself_is_refused_and_never_taught_the_noise(tmp_path):
+    write_base(tmp_path)
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": "sample"}))
+    with pytest.raises(VipError, match="predicts 'sample', which is not trained here; set prediction: epsilon"):
+        load_pipeline(str(tmp_path), config())
+    assert load_pipeline(str(tmp_path), config(prediction="epsilon")).scheduler.config["prediction_type"] == "epsilon"
+
+
 def test_a_checkpoint_is_trained_on_as_it_will_be_used(tmp_path, base):
     VIPOutpaintPipeline.from_base(str(base), mask_mode="nearest", prompt_style="plain").save_pretrained(tmp_path)
     with pytest.raises(VipError, match=r"has mask_mode nearest, the config says area; set mask_mode: nearest"):
