@@ -112,6 +112,8 @@ class EvaluateConfig(BaseModel):
             raise ValueError("give view and region together, or a preset")
         if self.view is None and self.preset not in PRESETS:
             raise ValueError(f"preset '{self.preset}' is unknown; choose one of {', '.join(PRESETS)}")
+        if self.network_weights is not None and self.network == "efficientnet-lite0":
+            raise ValueError("efficientnet-lite0 has its own weights; network_weights go with network: inception-v3")
         if len(set(self.settings)) != len(self.settings):
             raise ValueError("a setting is named twice")
         return self

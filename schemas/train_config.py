@@ -42,7 +42,13 @@ class ValidationSettings(_Section):
     prompts: tuple[tuple[str, str], ...] = ()
     inference_steps: int = Field(default=20, ge=1, le=1000)
     guidance: float = Field(default=3.0, ge=0.0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _paints(self) -> "ValidationSettings":
+        if not self.samples and (self.every or self.prompts):
+            raise ValueError("validation paints no pictures without samples; set samples, 8 for example")
+        return self
 
 
 class TrainConfig(_Section):

@@ -225,3 +225,9 @@ def test_an_exam_with_scorers_keeps_what_they_said_and_names_them(tmp_path, monk
     monkeypatch.setattr(Lpips, "__call__", None)
     other = evaluate(store, scored.model_copy(update={"resamples": 101}), checkpoint, dataset, prompts)
     assert other.key != evaluation.key  # measured anew, from what the scorers had said
+
+
+def test_weights_that_no_network_would_read_are_refused():
+    with pytest.raises(ValueError, match="efficientnet-lite0 has its own weights; network_weights go with"):
+        EvaluateConfig(network_weights="inception.safetensors")
+    assert EvaluateConfig(network="inception-v3", network_weights="inception.safetensors").network_weights
