@@ -70,6 +70,16 @@ def between(lines: Lines) -> Lines:
     return Lines(*(tuple((a + b) // 2 for a, b in pairwise(axis)) for axis in lines))
 
 
+def elsewhere(lines: Lines, canvas: tuple[int, int]) -> Lines:
+    """All lines within a canvas (height, width) at which no tile ends."""
+    return Lines(
+        *(
+            tuple(place for place in range(_FAR + 1, length - _FAR) if place not in axis)
+            for axis, length in zip(lines, canvas, strict=True)
+        )
+    )
+
+
 def _steps(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mean step between row n and n + 1 over generated pixels, NaN where there are fewer than 16: (height - 1,)."""
     both = (mask[1:] == 1) & (mask[:-1] == 1)

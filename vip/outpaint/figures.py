@@ -22,7 +22,7 @@ from vip.nano.dataset import DEMO_SEED
 from vip.nano.scene import make_scene
 from vip.nano.truth import truth
 from vip.nano.world import draw
-from vip.outpaint.borders import between, edges_of, strongest_step
+from vip.outpaint.borders import between, edges_of, elsewhere, strongest_step
 from vip.outpaint.canvas import Canvas, expanded
 from vip.outpaint.outpaint import covering_mask, outpaint_canvas, plan_sizes
 from vip.outpaint.painter import Painter
@@ -70,7 +70,8 @@ def checked(
         f"  kept pixels bit-exact outside the feather of {settings.feather}: "
         f"{bool((result[kept] == canvas.pixels[kept]).all())}, {kept.mean():.1%} of the canvas\n"
         f"  strongest step at a tile's edge {strongest_step(result, canvas.mask, lines):.2f}, "
-        f"between them {strongest_step(result, canvas.mask, between(lines)):.2f}\n"
+        f"between them {strongest_step(result, canvas.mask, between(lines)):.2f}, "
+        f"anywhere else {strongest_step(result, canvas.mask, elsewhere(lines, canvas.mask.shape)):.2f}\n"
     )
     sys.stdout.flush()
     return result

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn import functional as F
 
-from vip.diffusion.levels import Level, plan_levels, pooled_mask
+from vip.diffusion.levels import Level, plan_levels
 from vip.diffusion.pipeline import VIPOutpaintPipeline, step_options
 from vip.diffusion.prompt import make_prompt
 from vip.diffusion.text import encode_texts
@@ -168,7 +169,8 @@ class Painter:
         masks = torch.from_numpy(np.stack([mask[place] for place in places]).astype(np.float32))[:, None]
         shape = (tiles[0].height, tiles[0].width)
         known = self._encode(np.stack([pixels[place] for place in places]), masks)
-        condition = torch.cat([pooled_mask(masks, shape, "nearest").to(known), known], dim=1)
+        # A cell that is unknown in any part is generated: called known, its part would come out as it is hidden, grey.
+        condition = torch.cat([F.max_pool2d(masks, self.cell).to(known), known], dim=1)
         config = pipeline.control.config
         levels = plan_levels(masks, shape, config["levels"], config["mask_mode"], self._times)
         weights = torch.from_numpy(np.stack([window(tile, *size) for tile in tiles]))[:, None]

@@ -28,7 +28,7 @@ from vip.diffusion.text import cut_text
 from vip.nano.dataset import DEMO_SEED
 from vip.nano.scene import make_scene
 from vip.nano.world import draw
-from vip.outpaint.borders import Lines, edges_of, strongest_step
+from vip.outpaint.borders import Lines, edges_of, elsewhere, strongest_step
 from vip.outpaint.canvas import expanded, masked, open_picture, parse_expansion
 from vip.outpaint.figures import base_pipeline
 from vip.outpaint.files import check_target, contact_sheet, read_lineage, thumbnail, write_png
@@ -260,6 +260,19 @@ def test_a_mask_file_says_what_to_generate(pipeline, tmp_path):
     assert (np.asarray(made.image)[mask == 255] != np.asarray(own)[mask == 255]).any()
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 6])
+def test_a_cell_that_is_unknown_in_any_part_is_generated(pipeline, tmp_path, monkeypatch, width):
+    told = []
+    plain = pipeline.controlled
+    monkeypatch.setattr(pipeline, "controlled", lambda sample, *rest: told.append(sample[0, 4]) or plain(sample, *rest))
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 33 : 33 + width] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    outpaint(picture(), pipeline, mask=tmp_path / "mask.png", settings=quick(steps=1))
+    touched = mask.reshape(16, 4, 16, 4).any(axis=(1, 3))
+    np.testing.assert_array_equal(told[0].numpy(), touched)
+
+
 def test_a_text_too_long_is_painted_and_its_lost_end_is_told(pipeline):
     (made,) = outpaint(picture(), pipeline, (8, 0, 0, 0), surrounding="tree " * 500, settings=quick())
     assert made.cut.startswith("t") or "tree" in made.cut.replace(" ", "")
@@ -406,6 +419,9 @@ def test_a_border_of_tiles_is_found_where_there_is_one():
     tiled = smooth.copy()
     tiled[:, lines.columns[1] :] += 40
     assert strongest_step(tiled, mask, lines) > 5
+    others = elsewhere(lines, mask.shape)
+    assert {*others.columns, *lines.columns} == {*range(11, 150)} and not {*others.columns} & {*lines.columns}
+    assert strongest_step(tiled, mask, others) < 5
     # What lies under the kept part is nobody's border.
     mask[:, lines.columns[1] - 1 : lines.columns[1] + 1] = 0
     assert strongest_step(tiled, mask, lines) < 2
