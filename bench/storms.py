@@ -23,8 +23,9 @@ from tests.storms.world import World
 
 
 def main(quick: bool = False) -> None:
-    """Twenty rounds of every storm, or one."""
-    run(rounds=1 if quick else 20)
+    """Twenty rounds of every storm, or one; exits with 1 where not all passed."""
+    if not run(rounds=1 if quick else 20):
+        raise SystemExit(1)
 
 
 def run(rounds: int, worlds: int = 2, only: Sequence[str] = (), but: Sequence[str] = (), seed: int = 0) -> bool:
