@@ -3,11 +3,13 @@
 import hashlib
 from pathlib import Path
 
+from schemas.errors import VipError
 from vip.lineage import graph
 from vip.lineage.caption import captions_of_image
 from vip.lineage.graph import Record
 from vip.lineage.index import LineageIndex
-from vip.lineage.resolve import names, resolve_image, whole_sha256
+from vip.lineage.rejects import rejects_of
+from vip.lineage.resolve import is_prefix, names, resolve_image, whole_sha256
 from vip.lineage.rows import check_image, read_row
 from vip.lineage.usage import usage_of
 
@@ -20,12 +22,19 @@ def trace_image(index: LineageIndex, text: str) -> Record:
         text: a file, a unique prefix of the SHA-256 of its bytes, or a name it had in a source.
 
     Returns:
-        ``image``, ``shards``, ``names``, ``captions``, ``used_by`` and ``checks`` (its bytes re-hashed in every shard).
+        ``image``, ``shards``, ``names``, ``captions``, ``used_by``, ``rejected`` (by which datasets, and why) and
+        ``checks`` (its bytes re-hashed in every shard).
 
     Raises:
         VipError: where no image, or more than one, fits.
     """
-    image, file = resolve_image(index, text)
+    try:
+        image, file = resolve_image(index, text)
+    except VipError:
+        rejected = rejects_of(index, sha256=text.lower() if is_prefix(text) else "", name=text)
+        if not rejected:
+            raise
+        return {"image": {"sha256": rejected[0]["sha256"], "known": False}, "rejected": rejected, "checks": []}
     sha256, facts, shards, checks = _file_sha(file), {}, [], []
     for place in index.db.execute("SELECT * FROM sample WHERE image = ?", (image,)).fetchall():
         owner = graph.artifact(index, place["artifact"])
@@ -39,12 +48,14 @@ def trace_image(index: LineageIndex, text: str) -> Record:
     used: dict[str, int] = {}
     for one in graph.descendants(index, usage_of(index, image).starts):
         used[one["kind"]] = used.get(one["kind"], 0) + 1
+    sha256 = sha256 or whole_sha256(index, image)
     return {
-        "image": {"sha256": sha256 or whole_sha256(index, image), "known": known} | facts,
+        "image": {"sha256": sha256, "known": known} | facts,
         "names": sorted({name for of, name in names(index) if of.startswith(image.hex())}) if known else [],
         "shards": shards,
         "captions": captions,
         "used_by": used,
+        "rejected": rejects_of(index, sha256),
         "checks": checks,
     }
 

@@ -3,11 +3,13 @@
 import hashlib
 
 import pytest
+from PIL import Image
 
 from bench._lineage_root import Synthetic, add_captions, add_checkpoint, add_dataset, add_evaluation
 from bench._lineage_rows import BANK, make_spec, picture, sha
 from schemas.canonical import fingerprint
 from schemas.errors import VipError
+from schemas.sharding import ShardSettings
 from storage.removal import take_down
 from storage.store import ArtifactStore
 from vip.lineage import graph
@@ -17,6 +19,7 @@ from vip.lineage.image import trace_image
 from vip.lineage.index import open_index
 from vip.lineage.metric import trace_metric
 from vip.lineage.resolve import resolve_artifact
+from vip.sharding.build import shard_source
 
 SPEC = make_spec()
 
@@ -98,6 +101,25 @@ def test_an_image_that_was_taken_down_keeps_its_whole_hash_and_its_names(caption
     assert trace["image"] == {"sha256": sha(picture(1)), "known": True}
     assert trace["names"] == ["a.png", "b.png"]
     assert trace["used_by"]["checkpoint"] == 1
+
+
+@pytest.mark.parametrize("asked", ["name", "hash", "file"])
+def test_an_image_that_a_source_rejected_is_said_to_be_so_and_why(asked, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    Image.effect_noise((64, 64), 50).save(source / "good.png")
+    (source / "bad.png").write_bytes((source / "good.png").read_bytes()[:1000])
+    store = ArtifactStore(tmp_path / "other", run_id="run-1")
+    made = shard_source(store, str(source), ShardSettings(name="photos", bits=1), workers=1)
+    key = sha((source / "bad.png").read_bytes())
+    index = open_index(store.backend.url)
+    trace = trace_image(index, {"name": "bad.png", "hash": key[:12], "file": str(source / "bad.png")}[asked])
+    good = trace_image(index, "good.png")
+    index.close()
+    assert trace["image"] == {"sha256": key, "known": False}
+    (row,) = trace["rejected"]
+    assert (row["dataset"], row["name"], row["reason"]) == (made.key, "bad.png", "truncated")
+    assert good["rejected"] == []
 
 
 def test_a_file_that_is_not_in_the_root_is_known_by_its_hash_only(index, tmp_path):
