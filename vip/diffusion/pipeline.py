@@ -70,6 +70,13 @@ class VIPOutpaintPipeline(DiffusionPipeline):
         self._guidance_scale = 1.0
         self.controlled = ControlledUNet(unet, control)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute as diffusers does; a UNet or control that is exchanged is what paints from then on."""
+        super().__setattr__(name, value)
+        if name in ("unet", "control") and value is not None and (held := self.__dict__.get("controlled")) is not None:
+            held.control.detach(held.unet)
+            self.controlled = ControlledUNet(self.unet, self.control)
+
     @classmethod
     def from_base(
         cls,

@@ -295,6 +295,20 @@ def test_a_unet_that_no_longer_asks_its_branches_is_refused_and_never_paints_as_
     np.testing.assert_allclose(run(pipe), before, atol=1 / 255 + 1e-6)
 
 
+@pytest.mark.parametrize("branches", ["cross_attention", "key_value", "transformer"])
+def test_a_unet_that_is_exchanged_is_the_one_that_paints(branches):
+    pipe, other = make_pipe(branches=branches), make_pipe(branches=branches)
+    before, unet = run(pipe), pipe.unet
+    with torch.no_grad():
+        other.unet.conv_out.weight.mul_(-1)
+    wanted = run(other)
+    assert not np.array_equal(wanted, before)
+    pipe.unet = other.unet
+    np.testing.assert_array_equal(run(pipe), wanted)
+    pipe.unet = torch.compile(unet, backend="eager")
+    np.testing.assert_array_equal(run(pipe), before)
+
+
 def test_same_generator_same_picture(pipe):
     assert np.array_equal(run(pipe, seed=5), run(pipe, seed=5))
     assert not np.array_equal(run(pipe, seed=5), run(pipe, seed=6))
