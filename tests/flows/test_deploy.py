@@ -136,7 +136,8 @@ def test_a_killed_worker_leaves_a_crashed_run_and_the_next_one_finishes_its_work
         season.client.resume_flow_run(
             following.id, run_input={"approve": False, "by": "Ada", "note": "the skies are flat"}
         )
-        assert season.over(following).type.value == "COMPLETED"
+        state = season.over(following)
+        assert state.type.value == "COMPLETED", state.message
     asked = season.asked()
     assert len(asked) == len(set(asked)) == before + 2  # the one new image, once for each spec
     _, second = season.promotions()
