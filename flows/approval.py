@@ -1,7 +1,8 @@
-"""Approval: the run pauses until a person says on Prefect's page, or through its API, whether to promote."""
+"""Approval: a run waits until a person says on Prefect's page, or through its API, whether to promote."""
 
 import asyncio
 
+from prefect import flow
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
@@ -15,8 +16,12 @@ _LATER = 600
 """Seconds after us at which the server would end the run by itself, without saying for what nobody came."""
 
 
+@flow(name="approval", flow_run_name="promote {name}")
 def ask_person(name: str, reasons: list[str], rules: ApprovalRules) -> Approval:
-    """Pause the flow that is running until somebody resumes it with an ``Approval``.
+    """A flow run of its own that pauses until somebody resumes it with an ``Approval``.
+
+    Its own, because Prefect takes the place that a deployment's concurrency limit gives from a run that pauses, and
+    then ends it at the next renewal, within four minutes. Whoever called it stays Running, and keeps the place.
 
     Args:
         name: of the dataset whose checkpoint is to be promoted.
@@ -30,7 +35,7 @@ def ask_person(name: str, reasons: list[str], rules: ApprovalRules) -> Approval:
     form = RunInput.subclass_from_base_model_type(Approval).with_initial_data(
         description=f"Promote the new checkpoint of **{name}**?\n\n{shown}"
     )
-    console.say(f"  waiting for a person to resume this run on Prefect's page, {rules.hours:g} h at most")
+    console.say(f"  waiting for a person to resume the run `promote {name}` on Prefect's page, {rules.hours:g} h at most")
     seconds = rules.hours * 3600
 
     async def wait() -> Approval:

@@ -47,7 +47,7 @@ def promote(
     """Examine the promoted checkpoint in the very exam of the new one, compare them, and move ``promoted/<name>``.
 
     The exam of the promoted one is found by its key where images and captions have not changed since. With ``approval``
-    the run pauses before the move until a person has agreed.
+    the run waits before the move until a person has agreed.
 
     Returns:
         The ``promotion`` artifact.

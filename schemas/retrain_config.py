@@ -66,7 +66,7 @@ class RetrainConfig(BaseModel):
         source: folder, tars or Parquet with images.
         bank: the (view, region) pairs that are captioned, trained on and examined.
         promote: what a checkpoint must show to take the place of the promoted one.
-        approval: where given, a person must agree as well: the run pauses before the promotion.
+        approval: where given, a person must agree as well: the run waits before the promotion.
         runner: what carries out the tasks: threads, Dask or Ray.
     """
 

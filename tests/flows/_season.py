@@ -89,6 +89,21 @@ class Season:
         found = self.client.read_flow_runs(deployment_filter=wanted, limit=200)
         return [run.expected_start_time for run in found if run.auto_scheduled]
 
+    def paused(self):
+        """Runs that wait for a person."""
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+
+        waiting = FlowRunFilterState(name=FlowRunFilterStateName(any_=["Paused"]))
+        return self.client.read_flow_runs(flow_run_filter=FlowRunFilter(state=waiting))
+
+    def resume(self, run, said):
+        """Answer for a person; a run is Paused for a moment before Prefect knows what may be answered."""
+        self.wait(lambda: self.client.resume_flow_run(run.id, run_input=said).status.value == "ACCEPT", "the answer")
+
+    def places_taken(self, name):
+        """Places under a deployment's concurrency limit that are held."""
+        return self.client.read_deployment_by_name(name).global_concurrency_limit.active_slots
+
     def state(self, run):
         return self.client.read_flow_run(run.id).state
 
