@@ -35,7 +35,7 @@ def ask_person(name: str, reasons: list[str], rules: ApprovalRules) -> Approval:
     form = RunInput.subclass_from_base_model_type(Approval).with_initial_data(
         description=f"Promote the new checkpoint of **{name}**?\n\n{shown}"
     )
-    console.say(f"  waiting for a person to resume the run `promote {name}` on Prefect's page, {rules.hours:g} h at most")
+    console.say(f"  waiting {rules.hours:g} h at most for a person to resume `promote {name}` on Prefect's page")
     seconds = rules.hours * 3600
 
     async def wait() -> Approval:
