@@ -31,6 +31,7 @@ def command(
 
     from flows.cli.records import print_rows
     from flows.console import console
+    from schemas.errors import VipError
     from storage.store import ArtifactStore
     from vip.lineage.forget import plan_takedown, require_reason, run_takedown
     from vip.lineage.index import open_index
@@ -81,10 +82,12 @@ def command(
                 f"note: no bytes of {row['sha256'][:16]} to search the root for; name the image by its file",
                 err=True,
             )
-    for held in record["still_held_by"]:
-        click.echo(f"PROBLEM  {held['file']} still holds the bytes of {held['image'][:16]}", err=True)
-    if record["still_held_by"]:
-        raise SystemExit(1)
+    if held := record["still_held_by"]:
+        others = f", and {len(held) - 1} more files" if len(held) > 1 else ""
+        raise VipError(
+            f"{held[0]['file']} still holds the bytes of {held[0]['image'][:16]}{others}",
+            "run it again, as a run beside it may just have written them; what is no artifact has to go by hand",
+        )
 
 
 def _count(value: object) -> str:

@@ -254,6 +254,21 @@ def test_what_the_search_still_finds_is_said(root, source, tmp_path):
     assert (source / "3.png").exists()
 
 
+def test_the_command_ends_with_one_line_that_says_what_to_do_where_the_bytes_are_still_held(
+    root, source, tmp_path, capsys
+):
+    from flows.cli.main import main
+
+    (tmp_path / "root" / "scratch").mkdir()
+    (tmp_path / "root" / "scratch" / "cache.bin").write_bytes(b"...." + draw(3) + b"....")
+    with pytest.raises(SystemExit) as ended:
+        main(["forget", str(source / "3.png"), "--reason", "asked to", "--json", "--root", str(tmp_path / "root")])
+    said = capsys.readouterr()
+    assert ended.value.code == 1 and json.loads(said.out)["still_held_by"]
+    (line,) = said.err.splitlines()
+    assert line.startswith("vip: scratch/cache.bin still holds the bytes of") and "; run it again" in line
+
+
 def test_an_image_that_was_never_here_can_be_kept_out_in_advance(root, source):
     unknown = sha(draw(50))
     record = forget(root, unknown)
