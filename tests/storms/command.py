@@ -148,6 +148,8 @@ class Command:
     def end(self, seconds: float = PATIENCE) -> Ended:
         """Wait for its end; assert that it comes, and that no process of it is left."""
         if self.poll(seconds) is None:
+            self.signal(signal.SIGUSR1)  # what the launcher forked says where each of its threads is
+            self.poll(1.0)
             raise AssertionError(f"{self.name} did not end within {seconds:.0f} s:\n{self._said(self._err)}")
         left = self._left(LEFT_SECONDS)
         names = [" ".join(_command_line(one)) for one in left]

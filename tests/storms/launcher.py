@@ -6,6 +6,7 @@ A client sends one line of JSON (arguments, environment, files for the output) a
 exit code once there is one. What is forked is a process of its own in a session of its own, with its own signals.
 """
 
+import faulthandler
 import json
 import os
 import random
@@ -71,6 +72,7 @@ def run(order: dict) -> None:
         opened = os.open(path, os.O_RDWR | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
+    faulthandler.register(signal.SIGUSR1, file=2)
     os.environ.clear()
     os.environ.update(order["environment"])
     tempfile.tempdir = None
