@@ -57,7 +57,7 @@ def _captions(index: LineageIndex, number: int) -> Record:
 
 
 def _splits(index: LineageIndex, shards: list[int]) -> Record:
-    held = [graph.images_of(index, shard) for shard in shards]
+    held = graph.images_of(index, shards).values()
     return {f"{split}_images": sum(one[split] for one in held) for split in ("train", "test")}
 
 

@@ -84,10 +84,14 @@ def input_of(index: LineageIndex, number: int, kind: str) -> sqlite3.Row | None:
     return next((row for row in inputs(index, number) if row["kind"] == kind), None)
 
 
-def images_of(index: LineageIndex, shard: int) -> dict[str, int]:
-    """Images of each split in a shard, as its manifest counted them: one that was removed held them all the same."""
-    stats = loads(artifact(index, shard)["stats"])
-    return {split: int(stats.get(split, 0)) for split in ("train", "test")}
+def images_of(index: LineageIndex, shards: Iterable[int]) -> dict[int, dict[str, int]]:
+    """Images of each split in each shard, as its manifest counted them: one that was removed held them all the same."""
+    rows = index.db.execute(
+        """SELECT id, coalesce(json_extract(stats, '$.train'), 0), coalesce(json_extract(stats, '$.test'), 0)
+        FROM artifact WHERE id IN (SELECT value FROM json_each(?))""",
+        (json.dumps(list(shards)),),
+    )
+    return {shard: {"train": train, "test": test} for shard, train, test in rows}
 
 
 def descendants(index: LineageIndex, numbers: list[int]) -> list[sqlite3.Row]:

@@ -137,14 +137,15 @@ def _data(index: LineageIndex, number: int, split: str) -> Record:
         if not shards:
             found = {shard["id"]: shard for one in sources for shard in graph.inputs(index, one["id"])}
             shards = [one for one in found.values() if one["kind"] == "shard"]
-    images = [graph.images_of(index, one["id"])[split] for one in shards]
+    held = graph.images_of(index, [one["id"] for one in shards])
+    images = [held[one["id"]][split] for one in shards]
     return {
         "dataset": [one["key"] for one in datasets] or _datasets(index, [one["id"] for one in shards]),
         "shards": len(shards),
         f"{split}_images": sum(images),
         "image_bytes": [
-            {"file": f"{graph.folder(one)}/samples.tar", f"{split}_images": held, "state": one["state"]}
-            for one, held in zip(shards, images, strict=True)
+            {"file": f"{graph.folder(one)}/samples.tar", f"{split}_images": count, "state": one["state"]}
+            for one, count in zip(shards, images, strict=True)
         ],
         "reach": "samples.parquet beside each tar gives member and offset; `vip audit image SHA256` re-hashes one",
     }

@@ -46,5 +46,5 @@ def _named(index: LineageIndex, image: bytes) -> Iterator[tuple[int, str | None]
 
 def _only_split(index: LineageIndex, shard: int) -> str | None:
     """The split of all samples of a shard, by what its manifest counted, or None."""
-    empty = [split for split, images in graph.images_of(index, shard).items() if not images]
+    empty = [split for split, images in graph.images_of(index, [shard])[shard].items() if not images]
     return {"train": "test", "test": "train"}[empty[0]] if len(empty) == 1 else None

@@ -58,11 +58,11 @@ def usage_of(index: LineageIndex, image: bytes) -> Usage:
         for number, row in checkpoints.items()
     }
     through = {row["digest"]: used[row["key"]] for row in checkpoints.values()}
+    examined = {number: graph.loads(row["params"]).get("split", "test") for number, row in exams.items()}
     figures = {}
     for figure in graph.metrics_of(index, list(exams)):
         exam, how = figure["artifact"], through.get(figure["checkpoint"])
-        examined = graph.loads(exams[exam]["params"]).get("split", "test")
-        if exam in shown.get(examined, ()):
+        if exam in shown.get(examined[exam], ()):
             figures[figure["id"]] = _EXAMINED
         elif how == TRAINED:
             figures[figure["id"]] = _THROUGH
