@@ -42,7 +42,9 @@ class Console:
             if not finished and now - last < (0.1 if self._terminal else _LINE_SECONDS):
                 return
             self._last[what] = float("inf") if finished else now
-            line = f"  {what}: {done:,} of {total:,}{_left(done, total, now - began)}{', ' + detail if detail else ''}"
+            line = (
+                f"  {what}: {done:,} of {total:,}{time_left(done, total, now - began)}{', ' + detail if detail else ''}"
+            )
             if not self._terminal:
                 print(line, file=sys.stderr, flush=True)
                 return
@@ -60,11 +62,14 @@ class Console:
             self._drawn = 0
 
 
-def _left(done: int, total: int, seconds: float) -> str:
+def time_left(done: int, total: int, seconds: float) -> str:
+    """Such as ``, 40 s left`` after ``seconds`` of work; empty where it is too early to say, or over."""
     if done <= 0 or seconds < 2 or done >= total:
         return ""
     left = seconds * (total - done) / done
-    return f", {left / 60:.0f} min left" if left >= 90 else f", {left:.0f} s left"
+    if left < 90:
+        return f", {left:.0f} s left"
+    return f", {left / 60:.0f} min left" if left < 5400 else f", {left / 3600:.1f} h left"
 
 
 console = Console()

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import threading
+import time
 from collections.abc import Iterator
 from typing import cast
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 
-from flows.console import console
+from flows.console import console, time_left
 
 _POST_SECONDS = 2.0
 
@@ -23,12 +24,15 @@ class Progress:
 
     def __init__(self, console_too: bool = True) -> None:
         self._console_too = console_too
+        self._began: dict[str, float] = {}
         self._state: tuple[str, int, int, str] | None = None
         self._over = threading.Event()
 
     def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
         """Take note of where the stage stands."""
-        self._state = (what, done, total, detail)
+        now = time.monotonic()
+        left = time_left(done, total, now - self._began.setdefault(what, now))
+        self._state = (what, done, total, f"{left}, {detail}" if detail else left)
         if self._console_too:
             console.progress(what, done, total, detail)
 
@@ -45,7 +49,7 @@ class Progress:
             state = self._state
             if state is not None and state != sent:
                 what, done, total, detail = state
-                share, text = 100.0 * done / max(total, 1), f"{what}: {done:,} of {total:,} {detail}".strip()
+                share, text = 100.0 * done / max(total, 1), f"{what}: {done:,} of {total:,}{detail}"
                 if artifact is None:
                     artifact = cast(UUID, create_progress_artifact(progress=share, description=text))
                 else:

@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
+
 from flows.cli.common import print_json, print_table
 from flows.cli.records import print_record
-from flows.console import Console
+from flows.console import Console, time_left
 
 
 def test_the_end_is_told_once_and_a_second_round_again(capsys):
@@ -13,6 +15,21 @@ def test_the_end_is_told_once_and_a_second_round_again(capsys):
         for done in (1, 2, 3, 3):
             console.progress("captioning", done, 3)
     assert capsys.readouterr().err.splitlines() == ["  captioning: 3 of 3"] * 2
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "text"),
+    [
+        (0, 10.0, ""),
+        (1, 1.0, ""),  # too early
+        (100, 10.0, ""),
+        (10, 9.0, ", 81 s left"),
+        (10, 10.0, ", 2 min left"),
+        (1, 100.0, ", 2.8 h left"),
+    ],
+)
+def test_the_time_that_is_left_is_told_in_its_own_unit(done, seconds, text):
+    assert time_left(done, 100, seconds) == text
 
 
 def test_a_quiet_console_says_nothing(capsys):

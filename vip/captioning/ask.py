@@ -80,6 +80,8 @@ def ask(
         while work and not asking.stats.stopped:
             held = asking.ask(work, connect)
             work = asking.wait(held, watch)
+    if asking.stats.requests:
+        asking.tell()
     asking.stats.seconds = time.monotonic() - started
     asking.stats.cpu_seconds = time.process_time() - cpu
     return asking.stats

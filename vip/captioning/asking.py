@@ -196,9 +196,13 @@ class Asking:
         found = self.judge.read(reply.request, answer)
         if isinstance(found, Reject):
             self._rejected[found.reason.value] += 1
+        if time.monotonic() - self._told > 0.5:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell how far it is, as at the end of it."""
         now = time.monotonic()
-        if now - self._told > 0.5:
-            self._tell(self._detail(now), now)
+        self._tell(self._detail(now), now)
 
     def _tell(self, detail: str, now: float) -> None:
         self._told, asked = now, self.stats.requests
@@ -209,10 +213,9 @@ class Asking:
         seconds = max(now - self._started, 1e-6)
         rate = self.stats.requests / seconds
         tokens = self.stats.completion_tokens / seconds
-        left = max(0, self.plan.requests - self.stats.requests) / max(rate, 1e-6)
         return (
             f"{rate:.0f}/s, {tokens:.0f} tokens/s, {self._client.stats.in_flight} in flight, "
-            f"{sum(self._rejected.values())} rejected, {_duration(left)} left"
+            f"{sum(self._rejected.values())} rejected"
         )
 
 
@@ -227,9 +230,3 @@ def _body(spec: CaptionSpec, question: tuple[Request, bytes]) -> bytes | Excepti
 def _undecodable(request: Request, model_id: str, error: Exception) -> dict[str, Any]:
     why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return Reply(request, error=UNDECODABLE + why, endpoint="none").answer(model_id, "")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

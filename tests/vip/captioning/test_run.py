@@ -28,6 +28,17 @@ def test_every_row_is_captioned_once_and_a_second_run_asks_nothing(store, datase
     assert not list(scratch.glob("*.journal"))
 
 
+def test_the_end_of_asking_is_told_however_soon_it_comes(store, dataset, spec, endpoint, scratch):
+    told = []
+    run(store, dataset, spec, [endpoint], scratch, on_progress=lambda *state: told.append(state))
+    what, done, total, detail = told[-1]
+    assert (what, done, total) == ("captioning", 24, 24)
+    assert re.fullmatch(r"\d+/s, \d+ tokens/s, 0 in flight, \d+ rejected", detail)
+    told.clear()
+    run(store, dataset, spec, [endpoint], scratch, on_progress=lambda *state: told.append(state))
+    assert not told  # nothing was asked
+
+
 def test_finished_captions_need_no_answer_file(store, dataset, spec, server, endpoint, scratch):
     made, _ = run(store, dataset, spec, [endpoint], scratch)
     for path in list(store.backend.list("answers")):
